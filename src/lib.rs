@@ -1,0 +1,6 @@
+//! churnd sees subscription customers leave before they do.
+//!
+//! The modules in reading order:
+
+pub mod event; // the vocabulary: events, ids, instants, money, and the decoding of what arrives
+pub mod engine; // the brain: windows, rules, scores, what silence changes; no clock, no I/O
