@@ -8,6 +8,6 @@ pub mod time;
 pub mod money;
 pub mod subject;
 pub mod fact;
-// pub mod decode;
-// pub mod sentiment;
+pub mod decode;
+pub mod sentiment;
 // pub mod stripe;
