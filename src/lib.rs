@@ -6,4 +6,5 @@ pub mod event; // the vocabulary: events, ids, instants, money, and the decoding
 pub mod engine; // the brain: windows, rules, scores, what silence changes; no clock, no I/O
 pub mod telemetry; // what operators see: log lines and metrics
 pub mod service; // how the daemon lives: clock, signals, drain
+pub mod store; // Postgres: states, leases, checkpoints, outbox, archive
 pub mod embedded; // private servers for `churnd dev` and the tests
