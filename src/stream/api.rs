@@ -25,8 +25,6 @@ pub(super) struct StreamInfo {
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct StreamState {
     pub(super) messages: u64,
-    #[serde(default)]
-    pub(super) bytes: u64,
     pub(super) first_seq: u64,
     pub(super) last_seq: u64,
     #[serde(default)]

@@ -191,7 +191,8 @@ pub async fn list(context: &Context, selection: &Selection) -> Result<Vec<Stored
             let RawMessage { subject, payload, headers, sequence, stored_at, .. } = message;
             stored(sequence, stored_at, &subject, headers.as_ref(), payload)
         });
-        let wanted = |letter: &StoredLetter| selection.reason.as_ref().is_none_or(|reason| *reason == letter.letter.reason);
+        let wanted =
+            |letter: &StoredLetter| selection.reason.as_ref().is_none_or(|reason| *reason == letter.letter.reason);
         letters.extend(stored.filter(wanted).take(most - letters.len()));
     }
     reader.close().await;

@@ -31,12 +31,7 @@ pub fn entry(account: &str, token: &str, value: &RiskValue) -> Outgoing {
 }
 
 /// Writes one entry.
-pub async fn put(
-    publisher: &Publisher,
-    account: &str,
-    token: &str,
-    value: &RiskValue,
-) -> Result<PubAck, PublishError> {
+pub async fn put(publisher: &Publisher, account: &str, token: &str, value: &RiskValue) -> Result<PubAck, PublishError> {
     publisher.publish(entry(account, token, value)).await
 }
 

@@ -137,7 +137,8 @@ impl fmt::Display for Problem {
 /// The embedded declarations, with the events split into so many partitions.
 pub fn declared(partitions: u16) -> Topology {
     let streams = FILES.map(|(name, text)| {
-        let fields: Map<String, Value> = serde_json::from_str(text).expect("the embedded stream files are JSON objects");
+        let fields: Map<String, Value> =
+            serde_json::from_str(text).expect("the embedded stream files are JSON objects");
         Declared { name, fields }
     });
     let mut topology = Topology { streams: streams.into() };
@@ -152,6 +153,21 @@ impl Topology {
     #[must_use]
     pub fn with_replicas(mut self, replicas: u8) -> Self {
         self.set("num_replicas", Some(replicas.into()));
+        self
+    }
+
+    /// The same streams with limits that together need no more than `bytes`: a server reserves them when it creates a
+    /// stream, and refuses when its store has no room. For private servers on small disks.
+    #[must_use]
+    pub fn with_room(mut self, bytes: u64) -> Self {
+        let limit = |stream: &Declared| stream.fields.get("max_bytes").and_then(Value::as_u64).unwrap_or(0);
+        let total: u64 = self.streams.iter().map(limit).sum();
+        if total > bytes {
+            for stream in &mut self.streams {
+                let share = u128::from(limit(stream)) * u128::from(bytes) / u128::from(total);
+                stream.fields.insert("max_bytes".to_owned(), u64::try_from(share).unwrap_or(bytes).into());
+            }
+        }
         self
     }
 
@@ -225,7 +241,8 @@ fn server_problem(context: &Context) -> Option<Problem> {
         return None;
     }
     let found = client.server_info().version;
-    let text = format!("nats-server is {found}, and churnd needs {major}.{minor}.{patch} or newer: upgrade the server.");
+    let text =
+        format!("nats-server is {found}, and churnd needs {major}.{minor}.{patch} or newer: upgrade the server.");
     Some(Problem { fatal: true, text })
 }
 
@@ -379,7 +396,7 @@ fn shown(field: &str, value: &Value) -> String {
     match (field, value.as_u64()) {
         ("max_age" | "duplicate_window", Some(0)) => "without limit".to_owned(),
         ("max_age" | "duplicate_window", Some(nanos)) => duration(nanos / 1_000_000_000),
-        ("max_bytes" | "max_msg_size", Some(bytes)) if bytes % (1 << 20) == 0 => format!("{} MiB", bytes >> 20),
+        ("max_bytes" | "max_msg_size", Some(bytes)) if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
         _ => match value {
             Value::Null => "unset".to_owned(),
             Value::Number(number) if number.as_i64() == Some(-1) => "without limit".to_owned(),
@@ -392,9 +409,9 @@ fn shown(field: &str, value: &Value) -> String {
 
 fn duration(seconds: u64) -> String {
     match seconds {
-        _ if seconds % 86_400 == 0 => format!("{} d", seconds / 86_400),
-        _ if seconds % 3_600 == 0 => format!("{} h", seconds / 3_600),
-        _ if seconds % 60 == 0 => format!("{} min", seconds / 60),
+        _ if seconds.is_multiple_of(86_400) => format!("{} d", seconds / 86_400),
+        _ if seconds.is_multiple_of(3_600) => format!("{} h", seconds / 3_600),
+        _ if seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
         _ => format!("{seconds} s"),
     }
 }

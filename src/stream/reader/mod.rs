@@ -156,7 +156,9 @@ pub struct ReadBatch {
 #[derive(Debug, thiserror::Error)]
 pub enum ReaderError {
     /// The stream dropped messages before they were read. Said once; the next call goes on from `first`.
-    #[error("the stream {stream} dropped messages before they were read: expected {expected}, the first is {first}, up to {missed} missed")]
+    #[error(
+        "the stream {stream} dropped messages before they were read: expected {expected}, the first is {first}, up to {missed} missed"
+    )]
     Overtaken {
         /// The stream's name.
         stream: String,
@@ -229,8 +231,7 @@ impl Reader {
         context.set_timeout(REQUEST_TIMEOUT);
         let now = Instant::now();
         let position = config.start_after.0;
-        let witness =
-            Witness { sequence: position, stored_at: config.start_stored_at, created: config.stream_created };
+        let witness = Witness { sequence: position, stored_at: config.start_stored_at, created: config.stream_created };
         Self {
             context,
             stream: stream.to_owned(),

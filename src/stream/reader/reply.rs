@@ -24,12 +24,11 @@ impl Delivery {
     pub(super) fn parse(reply: &str) -> Option<Self> {
         let rest = reply.strip_prefix(PREFIX)?;
         let mut tokens = rest.split('.');
-        let parsed = match rest.bytes().filter(|byte| *byte == b'.').count() + 1 {
+        match rest.bytes().filter(|byte| *byte == b'.').count() + 1 {
             SHORT => Self::read(tokens.nth(1).map(|_| tokens)?),
             count if count >= LONG - 1 => Self::read(tokens.nth(3).map(|_| tokens)?),
             _ => None,
-        };
-        parsed
+        }
     }
 
     /// Reads the numbers from the count of deliveries on.
@@ -83,7 +82,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_not_a_delivery() {
-        for reply in ["", "_INBOX.a.b", "$JS.ACK.", "$JS.ACK.s.c.1.2.3.4", "$JS.ACK.s.c.1.2.x.4.5", "$JS.ACK.s.c.1.2.3.4.5.6"] {
+        for reply in
+            ["", "_INBOX.a.b", "$JS.ACK.", "$JS.ACK.s.c.1.2.3.4", "$JS.ACK.s.c.1.2.x.4.5", "$JS.ACK.s.c.1.2.3.4.5.6"]
+        {
             assert_eq!(Delivery::parse(reply), None, "{reply}");
         }
         assert_eq!(number("18446744073709551615"), Some(u64::MAX));

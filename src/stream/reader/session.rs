@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_nats::{
-    Client, Message, StatusCode, Subject, Subscriber,
+    Message, StatusCode, Subject, Subscriber,
     header::HeaderMap,
     jetstream::{
         Context,
@@ -41,7 +41,6 @@ pub(super) enum Incoming {
 
 /// A consumer being read.
 pub(super) struct Session {
-    client: Client,
     epoch: ConnectionEpoch,
     connects: u64,
     consumer: Consumer<pull::Config>,
@@ -79,7 +78,6 @@ impl Session {
         let now = Instant::now();
         Ok(Self {
             epoch: ConnectionEpoch::of(&client),
-            client,
             connects,
             consumer,
             inbox,
@@ -207,7 +205,11 @@ impl Session {
     fn take_heartbeat(&self, headers: &HeaderMap) -> Option<Incoming> {
         let delivered = number(headers, LAST_CONSUMER)?;
         let scanned = number(headers, LAST_STREAM)?;
-        if delivered == self.sequence { Some(Incoming::Scanned(scanned)) } else { Some(Incoming::Lost(Reseek::TailLost)) }
+        if delivered == self.sequence {
+            Some(Incoming::Scanned(scanned))
+        } else {
+            Some(Incoming::Lost(Reseek::TailLost))
+        }
     }
 }
 
