@@ -14,7 +14,7 @@ use crate::event::{
 };
 
 /// What happened to a customer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
 pub enum AlertKind {
     /// Its level rose.
     #[serde(rename = "risk.raised")]

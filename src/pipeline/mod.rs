@@ -1,3 +1,16 @@
 //! The shell around the engine: takes events from the stream, stores checkpoints, publishes what follows from them.
+//!
+//! Data flows one way: reader → worker → checkpoint → outbox. Each stage is a task or a value handed on; no stage reaches
+//! back. What a failure means is decided here, once.
 
 pub mod config; // what can be set
+pub mod rulebook; // the rules in force, from files
+pub mod accounts; // which accounts exist
+pub mod ownership; // leases: which partitions are ours
+pub mod worker; // the one task that owns partitions
+pub(crate) mod warm; // clean customers outside the partitions
+pub mod outbox; // publishes what was committed
+mod mutant; // planted bugs for the crash tests
+pub mod normalizer; // Stripe's webhooks become events
+pub mod archive; // every event as a row
+pub mod risk; // reading a customer's risk

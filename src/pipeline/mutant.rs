@@ -34,8 +34,8 @@ pub(super) async fn before_commit(publisher: &Publisher, write: &CheckpointWrite
     if !is_on(PUBLISH_EARLY) {
         return;
     }
-    let rows = write.parts.iter().flat_map(|part| &part.checkpoint.outbox).cloned();
-    for mut row in rows.filter(|row| row.kind == crate::engine::checkpoint::OutboxKind::Alert) {
+    let rows: Vec<_> = write.parts.iter().flat_map(|part| part.checkpoint.outbox.clone()).collect();
+    for mut row in rows.into_iter().filter(|row| row.kind == crate::engine::checkpoint::OutboxKind::Alert) {
         let id = uuid::Uuid::new_v4().simple().to_string();
         row.subject = format!("{}.{id}", row.subject.rsplit_once('.').map_or("", |(head, _)| head));
         row.message_id = id;
@@ -48,14 +48,14 @@ pub(super) async fn store_watermark_apart(
     store: &Store,
     write: &mut CheckpointWrite,
 ) -> anyhow::Result<Vec<PartitionId>> {
-    let mut states = CheckpointWrite { parts: Vec::new(), published: Vec::new() };
+    let mut states = CheckpointWrite::new(Vec::new(), Vec::new());
     for part in &write.parts {
         let mut first = part.clone();
         first.to = first.from;
         states.parts.push(first);
     }
     let fenced = |error: crate::store::StoreError| match error {
-        crate::store::StoreError::Fenced { partitions, .. } => Ok(partitions),
+        crate::store::StoreError::Fenced { partition, .. } => Ok(vec![partition]),
         other => Err(other),
     };
     if let Err(error) = store.store_checkpoint(&states).await {

@@ -18,11 +18,14 @@ use tracing::{debug, warn};
 
 use crate::{
     engine::checkpoint::{OutboxRow, ScoreRow},
-    event::{ids::PartitionId, time::Timestamp},
-    store::Store,
+    event::{
+        ids::{AccountId, PartitionId},
+        time::Timestamp,
+    },
+    store::{Store, outbox::OutboxPending},
     stream::{
-        publisher::{Outgoing, Publisher},
-        risk_kv::{RiskKv, RiskValue},
+        publisher::{Outgoing, PublishError, Publisher},
+        risk_kv::{self, RiskValue},
     },
     telemetry::metrics::Metrics,
 };
@@ -30,11 +33,14 @@ use crate::{
 /// Checkpoints whose messages may wait here.
 const QUEUE: usize = 64;
 /// Rows that are read from the table at a time.
-const PAGE: i64 = 500;
+const PAGE: usize = 500;
 /// How often the table is looked at for what was left behind.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// How far back scores are put into the bucket again when a partition is taken over.
 const SCORES_AGAIN_MILLIS: i64 = 60_000;
+
+/// A customer's entry in the bucket.
+type Score = (AccountId, Box<str>, RiskValue);
 
 #[derive(Debug)]
 struct Batch {
@@ -54,7 +60,6 @@ pub struct OutboxSender {
 pub struct Outbox {
     store: Store,
     publisher: Publisher,
-    kv: RiskKv,
     metrics: Metrics,
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     queue: mpsc::Receiver<Batch>,
@@ -87,8 +92,7 @@ impl Outbox {
     pub fn new(
         store: Store,
         publisher: Publisher,
-        kv: RiskKv,
-        metrics: Metrics,
+            metrics: Metrics,
         now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     ) -> (Self, OutboxSender, mpsc::Receiver<Vec<String>>) {
         let (sender, queue) = mpsc::channel(QUEUE);
@@ -96,7 +100,7 @@ impl Outbox {
         let behind = Arc::new(AtomicBool::new(false));
         let resumed = Arc::default();
         let inlet = OutboxSender { queue: sender, behind: Arc::clone(&behind), resumed: Arc::clone(&resumed) };
-        let outbox = Self { store, publisher, kv, metrics, now, queue, behind, resumed, owned: Vec::new(), published };
+        let outbox = Self { store, publisher, metrics, now, queue, behind, resumed, owned: Vec::new(), published };
         (outbox, inlet, marks)
     }
 
@@ -136,7 +140,15 @@ impl Outbox {
             }
             self.mark(done).await;
         }
-        self.put_scores(&batch.scores).await;
+        let scores: Vec<Score> = batch
+            .scores
+            .into_iter()
+            .map(|row| {
+                let value = RiskValue { score: row.score, level: row.level, status: row.status, at: row.at };
+                (row.account, row.token, value)
+            })
+            .collect();
+        self.put_scores(&scores).await;
     }
 
     fn fall_behind(&self, left: usize) {
@@ -158,21 +170,14 @@ impl Outbox {
         }
     }
 
-    async fn put_scores(&self, scores: &[ScoreRow]) {
+    async fn put_scores(&self, scores: &[Score]) {
         if scores.is_empty() {
             return;
         }
-        let values = scores.iter().map(|row| {
-            let value = RiskValue {
-                customer_id: row.customer.clone(),
-                score: row.score,
-                level: row.level.as_str(),
-                status: row.status.as_str(),
-                at: row.at,
-            };
-            (row.account.clone(), row.token.to_string(), value)
-        });
-        if let Err(error) = self.kv.put_all(values).await {
+        let entries: Vec<Outgoing> =
+            scores.iter().map(|(account, token, value)| risk_kv::entry(account.as_str(), token, value)).collect();
+        let results = self.publisher.publish_all(entries).await;
+        if let Some(error) = results.into_iter().find_map(Result::err) {
             warn!("cannot put scores into the bucket, trying again: {error}");
             self.metrics.count_error("outbox", "kv");
             self.resumed.lock().expect("no holder of this lock panics").extend(self.owned.iter().copied());
@@ -214,7 +219,14 @@ impl Outbox {
         }
         if !resumed.is_empty() {
             let since = (self.now)().plus_millis(-SCORES_AGAIN_MILLIS);
-            let scores = self.store.recent_scores(resumed, since).await?;
+            let recent = self.store.recent_scores(resumed, since).await?;
+            let scores: Vec<Score> = recent
+                .into_iter()
+                .map(|row| {
+                    let value = RiskValue { score: row.score, level: row.level, status: row.status, at: row.at };
+                    (row.account, row.token, value)
+                })
+                .collect();
             self.put_scores(&scores).await;
         }
         Ok(())
@@ -222,7 +234,7 @@ impl Outbox {
 
     async fn look_at_table(&mut self) {
         match self.store.outbox_pending().await {
-            Ok((count, oldest)) => {
+            Ok(OutboxPending { count, oldest }) => {
                 let age = oldest.map_or(0, |oldest| (self.now)().millis_since(oldest)).max(0);
                 self.metrics.outbox_pending.set(i64::try_from(count).unwrap_or(i64::MAX));
                 let since = std::time::Instant::now().checked_sub(Duration::from_millis(age.unsigned_abs()));
@@ -238,18 +250,16 @@ impl Outbox {
 
 /// Publishes rows in order; gives back the message ids of those that are in the stream now.
 pub(super) async fn publish_rows(publisher: &Publisher, rows: &[OutboxRow]) -> Vec<String> {
-    let outgoing = rows.iter().map(|row| Outgoing {
-        subject: row.subject.clone(),
-        payload: row.body.clone().into(),
-        message_id: Some(row.message_id.clone()),
-        headers: None,
-    });
+    let outgoing = rows
+        .iter()
+        .map(|row| Outgoing::new(row.subject.clone(), row.body.clone()).with_id(row.message_id.clone()))
+        .collect::<Vec<_>>();
     let results = publisher.publish_all(outgoing).await;
     let mut done = Vec::with_capacity(rows.len());
     for (row, result) in rows.iter().zip(results) {
         match result {
             Ok(_) => done.push(row.message_id.clone()),
-            Err(error) if error.is_already_there() => done.push(row.message_id.clone()),
+            Err(PublishError::AlreadyThere { .. }) => done.push(row.message_id.clone()),
             Err(error) => warn!(message = row.message_id, "cannot publish {}: {error}", row.message_id),
         }
     }

@@ -12,6 +12,8 @@ pub mod reader;
 pub mod publisher;
 pub mod dead;
 pub mod risk_kv;
+pub mod durable;
+pub mod risk_service;
 mod api;
 mod backoff;
 #[cfg(test)]

@@ -1,2 +1,7 @@
-#[test]
-fn nothing() {}
+//! Tests of the whole: the real binary against real servers, and against a naive model.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support; // servers, the binary, waits
+mod model; // scoring written a second time, as plainly as the contract allows
+mod score; // `churnd score` against the model

@@ -11,18 +11,26 @@ use tracing::{debug, error, warn};
 
 use super::Worker;
 use crate::{
-    engine::checkpoint::{OutboxKind, OutboxRow, ScoreRow},
+    engine::{
+        alert::AlertKind,
+        checkpoint::{OutboxKind, OutboxRow, ScoreRow},
+    },
     event::{ids::PartitionId, time::Timestamp},
     pipeline::mutant,
     store::{
         Store, StoreError,
-        checkpoint::{CheckpointWrite, CommitState, PartWrite},
+        checkpoint::{CheckpointWrite, PartWrite},
     },
-    stream::{dead::DeadLetter, publisher::Publisher},
+    stream::{
+        dead::DeadLetter,
+        publisher::{Outgoing, Publisher},
+    },
 };
 
 /// Dead letters that may wait in memory before a checkpoint is asked for.
 const BURIALS_AT_MOST: usize = 2_000;
+/// How long to wait before dead letters are tried again.
+const BURY_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// A watermark that moved over other partitions' messages alone is stored this often.
 const QUIET_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -39,12 +47,12 @@ pub(super) struct Checkpointing {
 
 struct UnderWay {
     stored: oneshot::Receiver<anyhow::Result<Stored>>,
-    outgoing: Outgoing,
+    outgoing: Pending,
 }
 
 /// What is published once it is stored.
 #[derive(Default)]
-struct Outgoing {
+struct Pending {
     messages: Vec<OutboxRow>,
     scores: Vec<ScoreRow>,
 }
@@ -124,7 +132,7 @@ impl Worker {
     /// Has everything stored that changed; does nothing where nothing did.
     pub(super) fn start_checkpoint(&mut self, now: Timestamp) {
         let mut parts = Vec::new();
-        let mut outgoing = Outgoing::default();
+        let mut outgoing = Pending::default();
         let begun = Instant::now();
         for owned in self.owned.values_mut() {
             if owned.engine.is_clean() && !owned.moved() && !owned.releasing {
@@ -158,7 +166,7 @@ impl Worker {
         let job = Job {
             store: self.tools.store.clone(),
             publisher: self.tools.publisher.clone(),
-            write: CheckpointWrite { parts, published },
+            write: CheckpointWrite::new(parts, published),
             burials,
         };
         self.checkpointing.started = Some(begun);
@@ -175,7 +183,7 @@ impl Worker {
                 return Err(error);
             }
         };
-        let metrics = &self.tools.metrics;
+        let metrics = self.tools.metrics.clone();
         metrics.checkpoint_duration_seconds.observe(stored.took.as_secs_f64());
         metrics.checkpoint_age_seconds.waits_since(None);
         metrics.checkpoints.get_or_create(&result("committed")).inc();
@@ -204,7 +212,7 @@ impl Worker {
         Ok(())
     }
 
-    fn publish(&mut self, outgoing: Outgoing, stored: &Stored) {
+    fn publish(&mut self, outgoing: Pending, stored: &Stored) {
         let ours = |account: &str, token: &str| {
             let partition = crate::event::subject::partition_of(account, token, self.config.partitions);
             stored.committed.contains(&partition)
@@ -214,10 +222,21 @@ impl Worker {
         let mut scores = outgoing.scores;
         scores.retain(|row| ours(row.account.as_str(), &row.token));
         for row in messages.iter().filter(|row| row.kind == OutboxKind::Alert) {
-            self.tools.metrics.count_alert(row);
+            self.count_alert(row);
         }
         messages.retain(|row| row.kind != OutboxKind::HeldAlert);
         self.outbox.send(messages, scores);
+    }
+
+    fn count_alert(&self, row: &OutboxRow) {
+        let alert: AlertKind = match serde_json::from_slice::<AlertHead>(&row.body) {
+            Ok(head) => head.kind,
+            Err(_) => return,
+        };
+        let level = row.subject.split('.').nth(3).unwrap_or_default();
+        let level = ["low", "medium", "high"].into_iter().find(|known| *known == level).unwrap_or("unknown");
+        let labels = crate::telemetry::metrics::AlertLabels { kind: alert.as_str(), level };
+        self.tools.metrics.alerts.get_or_create(&labels).inc();
     }
 
     fn release(&mut self, released: Vec<(PartitionId, crate::event::ids::Epoch)>) {
@@ -260,6 +279,12 @@ fn result(result: &'static str) -> crate::telemetry::metrics::ResultLabel {
     crate::telemetry::metrics::ResultLabel { result }
 }
 
+/// What of an alert is counted.
+#[derive(serde::Deserialize)]
+struct AlertHead {
+    kind: AlertKind,
+}
+
 /// A checkpoint on its way into the store.
 struct Job {
     store: Store,
@@ -298,22 +323,30 @@ impl Job {
 
     /// Publishes the dead letters, for as long as it takes.
     async fn bury(&mut self) {
-        let mut pause = Duration::from_millis(50);
         while !self.burials.is_empty() {
-            let left = crate::stream::dead::publish_all(&self.publisher, std::mem::take(&mut self.burials)).await;
-            if !left.is_empty() {
-                warn!(letters = left.len(), "{} dead letters cannot be published, trying again", left.len());
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(2));
+            let most = self.publisher.context().client().max_payload();
+            let letters: Vec<Outgoing> = self.burials.iter().map(|letter| letter.outgoing(most)).collect();
+            let results = self.publisher.publish_all(letters).await;
+            let mut results = results.into_iter();
+            self.burials.retain(|letter| match results.next() {
+                Some(Ok(_)) => false,
+                Some(Err(error)) => {
+                    warn!(sequence = %letter.sequence, "cannot bury message {}, trying again: {error}", letter.sequence);
+                    true
+                }
+                None => true,
+            });
+            if !self.burials.is_empty() {
+                tokio::time::sleep(BURY_AGAIN_AFTER).await;
             }
-            self.burials = left;
         }
     }
 
     /// Stores the checkpoint less the parts that are refused; gives the refused partitions back.
+    ///
+    /// Trying the same write again is harmless: the store knows it by its id if it stood although no answer said so.
     async fn store_until_it_stands(&mut self) -> anyhow::Result<Vec<PartitionId>> {
         let mut fenced = Vec::new();
-        let mut unknown = false;
         let mut pause = Duration::from_millis(20);
         while !(self.write.parts.is_empty() && self.write.published.is_empty()) {
             if mutant::is_on(mutant::NO_FENCING) {
@@ -321,34 +354,21 @@ impl Job {
             }
             match self.store.store_checkpoint(&self.write).await {
                 Ok(()) => break,
-                Err(StoreError::Fenced { partitions, .. }) => {
-                    // A COMMIT whose answer was lost may have stood all the same: then the watermark has moved by us.
-                    if unknown && self.stands().await? {
-                        break;
-                    }
-                    error!(?partitions, "the checkpoint was refused: another instance owns {partitions:?}");
-                    self.write.parts.retain(|part| !partitions.contains(&part.checkpoint.partition));
-                    fenced.extend(partitions);
+                Err(StoreError::Fenced { partition, epoch }) => {
+                    error!(partition = %partition, epoch = %epoch, "the checkpoint of {partition} was refused");
+                    fenced.push(partition);
+                    let mut parts = std::mem::take(&mut self.write.parts);
+                    parts.retain(|part| part.checkpoint.partition != partition);
+                    self.write = CheckpointWrite::new(parts, std::mem::take(&mut self.write.published));
                 }
                 Err(error) if error.is_transient() => {
                     warn!("cannot store a checkpoint, trying again: {error}");
-                    unknown = true;
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(2));
-                    if self.stands().await? {
-                        break;
-                    }
                 }
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(fenced)
-    }
-
-    /// Whether the checkpoint stands although no answer said so.
-    async fn stands(&self) -> anyhow::Result<bool> {
-        let state =
-            super::intake::retry("read the watermarks back", || self.store.checkpoint_stood(&self.write)).await?;
-        Ok(matches!(state, CommitState::Committed))
     }
 }

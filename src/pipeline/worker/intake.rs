@@ -1,7 +1,7 @@
 //! Intake: from raw messages to applied events. Finds each message's customer, has the missing ones loaded, decodes,
 //! applies, and sends what cannot be understood to the dead letters.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tracing::{debug, error, warn};
@@ -19,14 +19,14 @@ use crate::{
     event::{
         decode::{Encoding, Reject, check_customer, decode},
         ids::{AccountId, PartitionId},
-        subject::{PartitionedSubject, parse_partitioned},
+        subject::{PartitionedSubject, dead_subject, parse_partitioned},
         time::Timestamp,
     },
     store::{Store, StoreError, states::LoadedState},
     stream::{
         dead::DeadLetter,
+        EVENTS,
         reader::{RawMessage, ReadBatch, ReaderError},
-        topology::EVENTS,
     },
     telemetry::metrics::EventResult,
     pipeline::accounts::Accounts,
@@ -288,8 +288,10 @@ impl Worker {
             None => message.subject.to_string(),
         };
         self.checkpointing.bury(DeadLetter {
-            account: subject.map_or_else(|| "_".to_owned(), |subject| subject.account.to_owned()),
-            token: subject.map_or_else(|| "_".to_owned(), |subject| subject.token.to_owned()),
+            dead_subject: subject.map_or_else(
+                || dead_subject("_", "_"),
+                |subject| dead_subject(subject.account, subject.token),
+            ),
             reason: reject.code().to_owned(),
             detail: reject.to_string(),
             stage: "decode".to_owned(),
@@ -356,12 +358,12 @@ async fn load(store: Store, accounts: Option<Accounts>, keys: Vec<(AccountId, St
     if let Some(accounts) = &accounts {
         retry("look up accounts", || accounts.refresh()).await?;
     }
-    let keys = Arc::new(keys);
+    let keys: Vec<(&str, &str)> = keys.iter().map(|(account, token)| (account.as_str(), token.as_str())).collect();
     retry("load customers", || store.load_states(&keys)).await
 }
 
 /// Tries until it succeeds or cannot succeed.
-pub(super) async fn retry<T, F>(what: &str, mut attempt: impl FnMut() -> F) -> anyhow::Result<T>
+pub(crate) async fn retry<T, F>(what: &str, mut attempt: impl FnMut() -> F) -> anyhow::Result<T>
 where
     F: Future<Output = Result<T, StoreError>>,
 {

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
-pub(crate) use self::owned::Owned;
+pub(crate) use self::{intake::retry, owned::Owned};
 use self::{
     checkpoint::Checkpointing,
     intake::{Loaded, Work},

@@ -14,7 +14,7 @@ use crate::{
     },
     store::{leases::Lease, states::DueRow},
     stream::reader::{Guard, check_rollback},
-    stream::topology::EVENTS,
+    stream::EVENTS,
 };
 
 /// A partition that is ours.
@@ -157,7 +157,7 @@ const REWIND: std::time::Duration = std::time::Duration::from_secs(120);
 
 async fn rewound(lease: &Lease, tools: &Tools) -> anyhow::Result<StreamSequence> {
     let Some(stored_at) = lease.watermark_time else { return Ok(StreamSequence(0)) };
-    crate::stream::reader::sequence_before(&tools.reading, EVENTS, stored_at.minus(REWIND))
+    crate::stream::reader::last_before(&tools.reading, EVENTS, stored_at.minus(REWIND))
         .await
         .context("cannot find where to read on after a rollback")
 }

@@ -14,7 +14,7 @@ use crate::{
     event::ids::PartitionId,
     stream::{
         reader::{ReadBatch, Reader, ReaderConfig, ReaderError},
-        topology::EVENTS,
+        EVENTS,
     },
 };
 

@@ -18,9 +18,9 @@ use crate::{
 /// Due customers that are loaded at a time.
 const DUE_AT_ONCE: usize = 1_000;
 /// Stored customers that are scored anew at a time.
-const SWEEP_AT_ONCE: i64 = 500;
+const SWEEP_AT_ONCE: usize = 500;
 /// Rows that one look for due customers brings.
-const DUE_PAGE: i64 = 10_000;
+const DUE_PAGE: usize = 10_000;
 const HOUR_MILLIS: i64 = 3_600_000;
 
 pub(super) type DueLoading = Pin<Box<dyn Future<Output = anyhow::Result<(PartitionId, Vec<DueRow>)>> + Send>>;
@@ -79,13 +79,13 @@ impl Worker {
         let store = self.tools.store.clone();
         let loading: DueLoading = Box::pin(async move {
             let mut rows: Vec<DueRow> = Vec::new();
+            let of = [partition];
             loop {
-                let after = rows.last().map(|row: &DueRow| (row.account.clone(), row.token.clone()));
                 let page = retry("look for due customers", || {
-                    store.load_due(&[partition], horizon.hour() - 1, after.clone(), DUE_PAGE)
+                    store.load_due(&of, horizon.hour() - 1, rows.last(), DUE_PAGE)
                 })
                 .await?;
-                let full = page.len() as i64 >= DUE_PAGE;
+                let full = page.len() >= DUE_PAGE;
                 rows.extend(page);
                 if !full {
                     return Ok((partition, rows));
@@ -107,9 +107,11 @@ impl Worker {
         let after = owned.sweep.clone().flatten();
         let store = self.tools.store.clone();
         let loading = Box::pin(async move {
-            let after = after.map(|(account, token)| crate::event::ids::AccountId::parse(&account).map(|account| (account, token)));
-            let after = after.transpose()?;
-            retry("load customers to score anew", || store.load_page(partition, after.clone(), SWEEP_AT_ONCE)).await
+            retry("load customers to score anew", || {
+                let after = after.as_ref().map(|(account, token)| (account.as_str(), token.as_str()));
+                store.load_page(partition, after, SWEEP_AT_ONCE)
+            })
+            .await
         });
         self.work = Some((Work::Sweep { partition }, loading));
     }
@@ -121,8 +123,8 @@ impl Worker {
         rows: Vec<LoadedState>,
         now: Timestamp,
     ) -> anyhow::Result<()> {
-        let last = rows.last().map(|row| (row.account.to_string(), row.token.clone()));
-        let full = rows.len() as i64 >= SWEEP_AT_ONCE;
+        let last = rows.last().map(|row| (row.account.to_string(), row.token.to_string()));
+        let full = rows.len() >= SWEEP_AT_ONCE;
         self.tools.metrics.rescored_customers.inc_by(rows.len() as u64);
         for row in rows {
             let Some((partition, slot)) = self.admit_row(row, now)? else { continue };

@@ -86,6 +86,21 @@ pub(super) async fn examine(
     }
 }
 
+/// The last sequence whose message was stored before an instant; 0 if none was.
+pub async fn last_before(context: &Context, stream: &str, instant: Timestamp) -> Result<StreamSequence, StreamError> {
+    let state = api::stream_info(context, stream).await?.state;
+    let (mut before, mut after) = (state.first_seq.saturating_sub(1), state.last_seq);
+    while before < after {
+        let middle = before + (after - before).div_ceil(2);
+        // An erased message says nothing of its time: to stand further back is always safe.
+        match stored_time(context, stream, middle).await? {
+            Some(stored_at) if stored_at < instant => before = middle,
+            Some(_) | None => after = middle - 1,
+        }
+    }
+    Ok(StreamSequence(before))
+}
+
 /// When the message with this sequence was stored; `None` if there is none.
 async fn stored_time(context: &Context, stream: &str, sequence: u64) -> Result<Option<Timestamp>, StreamError> {
     #[derive(Deserialize)]

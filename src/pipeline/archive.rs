@@ -1,0 +1,239 @@
+//! The archive: every event of the stream as a row of a table partitioned by day, off the scoring path.
+//!
+//! One instance archives the whole stream under a lease of its own. The position moves in the transaction that copies the
+//! rows, so each event is archived once; old days are dropped whole.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_nats::jetstream;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use super::{
+    ownership::{LeaseUpdate, Releaser},
+    worker::retry,
+};
+use crate::{
+    event::{
+        decode::{Encoding, check_customer, decode},
+        ids::{AccountId, StreamSequence},
+        subject::parse_partitioned,
+        time::Timestamp,
+    },
+    store::{
+        Store, StoreError,
+        archive::{ArchiveWrite, ArchivedEvent},
+        leases::Lease,
+    },
+    stream::{
+        EVENTS,
+        reader::{RawMessage, Reader, ReaderConfig, ReaderError},
+    },
+    telemetry::metrics::Metrics,
+};
+
+/// Events that are copied at once at most.
+const ROWS_AT_ONCE: usize = 20_000;
+/// How long events wait for a copy.
+const COPY_EVERY: Duration = Duration::from_secs(2);
+const DAY_MILLIS: i64 = 86_400_000;
+
+/// Copies events into the archive.
+pub struct Archiver {
+    /// Postgres.
+    pub store: Store,
+    /// JetStream for reading.
+    pub reading: jetstream::Context,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The time.
+    pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// How many days are kept.
+    pub retention_days: u32,
+}
+
+/// How far the archive has come under one lease.
+struct Stretch {
+    lease: Lease,
+    position: StreamSequence,
+    position_at: Option<Timestamp>,
+    created: Option<Timestamp>,
+    events: Vec<ArchivedEvent>,
+    copied_at: Instant,
+}
+
+impl Archiver {
+    /// Archives whenever the lease is ours, until `stop`.
+    pub async fn run(
+        self,
+        mut leases: mpsc::Receiver<LeaseUpdate>,
+        releaser: Releaser,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let mut held: Option<Lease> = None;
+        loop {
+            let update = match held.take() {
+                None => tokio::select! {
+                    () = stop.cancelled() => break,
+                    update = leases.recv() => update,
+                },
+                Some(lease) => {
+                    let (partition, epoch) = (lease.partition, lease.epoch);
+                    let update = self.archive(lease, &mut leases, &stop).await?;
+                    if stop.is_cancelled() {
+                        releaser.release_all(vec![(partition, epoch)]).await;
+                        break;
+                    }
+                    update
+                }
+            };
+            match update {
+                Some(update) => held = update.gained.into_iter().next(),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Archives under one lease until it is lost or `stop`.
+    async fn archive(
+        &self,
+        lease: Lease,
+        leases: &mut mpsc::Receiver<LeaseUpdate>,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Option<LeaseUpdate>> {
+        info!(epoch = %lease.epoch, position = %lease.watermark, "archiving events from sequence {}", lease.watermark);
+        let mut config = ReaderConfig::new(format!("churnd-archive-e{}", lease.epoch), lease.watermark);
+        config.batch = 1_000;
+        let mut reader = Reader::open(&self.reading, EVENTS, config);
+        let mut stretch = Stretch {
+            position: lease.watermark,
+            position_at: None,
+            created: None,
+            events: Vec::new(),
+            copied_at: Instant::now(),
+            lease,
+        };
+        let mut cleaned = None;
+        let ended = loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break None,
+                update = leases.recv() => match update {
+                    Some(update) if update.lost.is_empty() && update.gained.is_empty() => {}
+                    other => break other,
+                },
+                batch = reader.next_batch() => match batch {
+                    Ok(batch) => {
+                        stretch.created = reader.stream_created();
+                        stretch.take(&batch.messages, batch.caught_up_to.unwrap_or(batch.position));
+                        reader.recycle(batch.messages);
+                    }
+                    Err(ReaderError::Overtaken { missed, .. }) => {
+                        error!(missed, "the stream dropped up to {missed} events before they were archived");
+                    }
+                    Err(error) => warn!("cannot read events to archive, trying again: {error}"),
+                },
+            }
+            if stretch.is_due() && !self.copy(&mut stretch).await? {
+                break Some(LeaseUpdate::default());
+            }
+            self.clean(&mut cleaned).await;
+        };
+        if ended.is_none() {
+            self.copy(&mut stretch).await?;
+        }
+        reader.close().await;
+        Ok(ended)
+    }
+
+    /// Copies what was collected; `false` if another instance has taken the archive over.
+    async fn copy(&self, stretch: &mut Stretch) -> anyhow::Result<bool> {
+        stretch.copied_at = Instant::now();
+        if stretch.position == stretch.lease.watermark && stretch.events.is_empty() {
+            return Ok(true);
+        }
+        let write = ArchiveWrite {
+            id: Uuid::new_v4(),
+            partition: stretch.lease.partition,
+            epoch: stretch.lease.epoch,
+            from: stretch.lease.watermark,
+            to: stretch.position,
+            to_time: stretch.position_at,
+            stream_created: stretch.created,
+            events: std::mem::take(&mut stretch.events),
+        };
+        let count = write.events.len() as u64;
+        let outcome = retry("archive events", || async {
+            match self.store.copy_events(&write).await {
+                Err(StoreError::Fenced { .. }) => Ok(false),
+                other => other.map(|()| true),
+            }
+        })
+        .await?;
+        if outcome {
+            stretch.lease.watermark = stretch.position;
+            self.metrics.archive_events.inc_by(count);
+        } else {
+            self.metrics.fenced_writes.inc();
+            warn!("another instance has taken the archive over");
+        }
+        Ok(outcome)
+    }
+
+    /// Drops the days that are kept no longer, once a day.
+    async fn clean(&self, cleaned: &mut Option<i64>) {
+        let now = (self.now)();
+        if *cleaned == Some(now.day()) {
+            return;
+        }
+        *cleaned = Some(now.day());
+        let before = now.plus_millis(-i64::from(self.retention_days) * DAY_MILLIS);
+        match self.store.drop_archive_before(before).await {
+            Ok(0) => {}
+            Ok(days) => info!(days, "dropped {days} days of archived events"),
+            Err(error) => warn!("cannot drop old days of the archive, trying again tomorrow: {error}"),
+        }
+    }
+}
+
+impl Stretch {
+    fn take(&mut self, messages: &[RawMessage], position: StreamSequence) {
+        self.events.extend(messages.iter().filter_map(archived));
+        if position > self.position {
+            self.position = position;
+            self.position_at =
+                messages.last().filter(|last| last.sequence == position).map(|last| last.stored_at);
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        self.events.len() >= ROWS_AT_ONCE || self.copied_at.elapsed() >= COPY_EVERY
+    }
+}
+
+/// A message as the archive keeps it; what does not decode is in the dead letters.
+fn archived(message: &RawMessage) -> Option<ArchivedEvent> {
+    let subject = parse_partitioned(message.subject.as_str())?;
+    let encoding = if message.is_message_pack() { Encoding::MessagePack } else { Encoding::Json };
+    let mut scratch = Vec::new();
+    let event = decode(&message.payload, encoding, &mut scratch).ok()?;
+    Some(ArchivedEvent {
+        sequence: message.sequence,
+        stored_at: message.stored_at,
+        partition: subject.partition,
+        account: AccountId::parse(subject.account).ok()?,
+        token: subject.token.into(),
+        customer: check_customer(&event, subject.token).ok(),
+        name: event.name.to_string(),
+        event_id: event.identity(subject.account, message.message_id()).map(str::to_owned),
+        occurred_at: event.timestamp.unwrap_or(message.stored_at),
+        user_id: event.user_id.as_ref().map(ToString::to_string),
+        properties: event.properties_json().map(str::to_owned),
+    })
+}
