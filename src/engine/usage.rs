@@ -114,7 +114,7 @@ impl Usage {
     }
 
     /// The hourly buckets, ascending.
-    pub(crate) fn hours(&self) -> impl ExactSizeIterator<Item = Bucket> + '_ {
+    pub(crate) fn hours(&self) -> impl DoubleEndedIterator<Item = Bucket> + ExactSizeIterator {
         self.hours.iter().copied()
     }
 

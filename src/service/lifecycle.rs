@@ -43,13 +43,12 @@ impl Config {
         Duration::from_secs(self.deadline_seconds)
     }
 
-    /// What is wrong with these settings: field and what is allowed.
-    pub fn problems(&self) -> Vec<(&'static str, String)> {
+    /// Everything that cannot work, each as a sentence that begins with the setting.
+    pub fn problems(&self) -> Vec<String> {
         if (1..=600).contains(&self.deadline_seconds) {
-            Vec::new()
-        } else {
-            vec![("deadline_seconds", "a number of seconds from 1 to 600, below systemd's TimeoutStopSec".to_owned())]
+            return Vec::new();
         }
+        vec![format!("shutdown.deadline_seconds is {}: it must lie between 1 and 600", self.deadline_seconds)]
     }
 }
 

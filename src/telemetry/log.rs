@@ -49,15 +49,18 @@ pub enum LogError {
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 impl Config {
-    /// What is wrong with these settings: field and what is allowed.
-    pub fn problems(&self) -> Vec<(&'static str, String)> {
+    /// Everything that cannot work, each as a sentence that begins with the setting.
+    pub fn problems(&self) -> Vec<String> {
         let bare = self.level.split(',').map(str::trim).filter(|directive| !directive.contains(['=', '[']));
         let levels_known = bare.into_iter().all(|level| LEVELS.contains(&level.to_ascii_lowercase().as_str()));
         if levels_known && EnvFilter::try_new(&self.level).is_ok() {
             return Vec::new();
         }
-        let allowed = format!("one of {}, and exceptions such as `info,churnd::stream=debug`", LEVELS.join(", "));
-        vec![("level", allowed)]
+        let levels = LEVELS.join(", ");
+        vec![format!(
+            "log.level is `{}`: it must be one of {levels}, then exceptions such as `info,churnd::stream=debug`",
+            self.level
+        )]
     }
 }
 
@@ -77,7 +80,8 @@ pub fn init(config: &Config) -> Result<(), LogError> {
 fn journald_reads_stderr() -> bool {
     #[expect(clippy::disallowed_methods, reason = "not a setting: journald tells where stderr goes")]
     let Ok(announced) = std::env::var("JOURNAL_STREAM") else { return false };
-    nix::sys::stat::fstat(io::stderr().as_fd()).is_ok_and(|stat| announced == format!("{}:{}", stat.st_dev, stat.st_ino))
+    nix::sys::stat::fstat(io::stderr().as_fd())
+        .is_ok_and(|stat| announced == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
 /// Lines for journald: `<priority>message field=value`; the journal adds the time itself.
@@ -88,12 +92,7 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
     N: for<'writer> FormatFields<'writer> + 'static,
 {
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         write!(writer, "<{}>", priority(*event.metadata().level()))?;
         context.format_fields(writer.by_ref(), event)?;
         writeln!(writer)

@@ -40,7 +40,7 @@ pub type Real = Gauge<f64, AtomicU64>;
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(non_camel_case_types, reason = "the variants are the label's values")]
+#[expect(non_camel_case_types, reason = "the variants are the values of the label")]
 pub enum EventResult {
     /// It changed its customer's state.
     applied,
@@ -326,7 +326,7 @@ impl Metrics {
         self.rules_hash.get_or_create(&HashLabel { hash: hash.to_owned() }).set(1);
     }
 
-    /// All metrics as OpenMetrics text, of [`CONTENT_TYPE`].
+    /// All metrics as `OpenMetrics` text, of [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
         let mut text = String::with_capacity(16 * 1024);
         text::encode(&mut text, &self.0.registry).expect("writing to a string cannot fail");
@@ -353,7 +353,6 @@ impl Collector for Process {
         if let Some(count) = usage.open_fds {
             put(&mut encoder, "process_open_fds", "Open file descriptors", &ConstGauge::new(whole(count)))?;
         }
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 stay below 2^53 for 285,000 years")]
         let started = ConstGauge::new(self.started.millis() as f64 / 1_000.0);
         put(&mut encoder, "process_start_time_seconds", "When the process started, in Unix time", &started)
     }
@@ -370,9 +369,7 @@ fn whole(count: u64) -> i64 {
 
 /// From half a millisecond to a minute.
 fn durations() -> Histogram {
-    Histogram::new([
-        0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-    ])
+    Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0])
 }
 
 /// From 1 KiB to 64 MiB, in steps of four.
@@ -408,7 +405,9 @@ mod tests {
         assert!(text.contains("# TYPE churnd_events counter\n"), "{text}");
         assert!(text.contains("churnd_events_total{result=\"applied\"} 7\n"));
         assert!(text.contains("churnd_events_total{result=\"dead\"} 0\n"));
-        assert!(text.contains("# HELP churnd_windows_dirty Customers held in memory that changed since the last checkpoint.\n"));
+        assert!(text.contains(
+            "# HELP churnd_windows_dirty Customers held in memory that changed since the last checkpoint.\n"
+        ));
         assert!(text.ends_with("# EOF\n"));
     }
 

@@ -97,6 +97,9 @@ pub enum Reject {
     /// A customer's id of no or too many bytes.
     #[error("the field `customerId` is not a text of 1 to 255 bytes: send the customer's id as in the subject")]
     InvalidCustomerId,
+    /// Neither a subject nor the body names the customer.
+    #[error("`customerId` is missing: name the customer the event is about")]
+    MissingCustomer,
     /// The body names another customer than the subject.
     #[error("the field `customerId` names another customer than the subject: publish under the customer's own subject")]
     CustomerMismatch,
@@ -148,6 +151,7 @@ impl Reject {
             Self::InvalidTimestamp { .. } => "invalid_timestamp",
             Self::PropertiesNotAnObject => "properties_not_an_object",
             Self::InvalidCustomerId => "invalid_customer_id",
+            Self::MissingCustomer => "missing_customer",
             Self::CustomerMismatch => "customer_mismatch",
             Self::InvalidToken(_) => "invalid_token",
             Self::MalformedSubject => "malformed_subject",

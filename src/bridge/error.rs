@@ -1,0 +1,84 @@
+//! What is answered when something is wrong: RFC 9457 problem details with a stable code.
+//!
+//! The public part says what the caller can do; the private cause goes to the log, once, when the answer is made.
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use tracing::{debug, error};
+
+/// A refusal or a failure, as an answer.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    retry_after_seconds: Option<u32>,
+    cause: Option<anyhow::Error>,
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    detail: &'a str,
+}
+
+impl ApiError {
+    /// An answer with a status, a stable code in `snake_case`, and a sentence for the caller.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), retry_after_seconds: None, cause: None }
+    }
+
+    /// Something the daemon needs is away; the caller should try again.
+    pub fn unavailable(detail: impl Into<String>, retry_after_seconds: u32) -> Self {
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
+        Self { retry_after_seconds: Some(retry_after_seconds), ..error }
+    }
+
+    /// Adds what really happened, for the log alone.
+    #[must_use]
+    pub fn because(self, cause: impl Into<anyhow::Error>) -> Self {
+        Self { cause: Some(cause.into()), ..self }
+    }
+
+    /// Asks the caller to come back later.
+    #[must_use]
+    pub fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after_seconds: Some(seconds), ..self }
+    }
+
+    fn log(&self) {
+        let cause = self.cause.as_ref().map(|cause| format!(": {cause:#}")).unwrap_or_default();
+        if self.status.is_server_error() {
+            error!(status = self.status.as_u16(), code = self.code, "answered `{}`{cause}", self.code);
+        } else {
+            debug!(status = self.status.as_u16(), code = self.code, "refused with `{}`{cause}", self.code);
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.log();
+        let problem = Problem {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            code: self.code,
+            detail: &self.detail,
+        };
+        let mut response = (self.status, Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}

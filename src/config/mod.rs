@@ -1,0 +1,147 @@
+//! Every setting: where it may come from, what is allowed, and all mistakes at once.
+//!
+//! Composes the settings that each module owns; nothing but the commands names this module. The file
+//! `config/churnd.toml` is built in: it holds every setting with its default and a sentence, so a setting that does not
+//! stand there does not exist. Secrets are [`SecretString`]s and never appear in a message.
+
+mod catalog; // the built-in file: settings, defaults, sentences
+mod errors; // what is told about mistakes
+mod layers; // one source over the other
+pub mod pending;
+mod roles;
+mod sources; // where settings come from
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_fields; // which fields a type asks for
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use self::{catalog::Catalog, layers::Layers};
+pub use self::{
+    catalog::DEFAULTS,
+    errors::{ConfigErrors, Mistake},
+    roles::{Role, Roles},
+    sources::{Flag, Origin, Sources},
+};
+use crate::{bridge, pipeline, service, telemetry};
+
+/// All settings, checked.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What this process does.
+    pub roles: Roles,
+    /// The name of this instance; see [`Self::instance_name`].
+    pub instance: Option<String>,
+    /// How to reach NATS.
+    pub nats: pending::StreamConfig,
+    /// How to reach Postgres.
+    pub postgres: pending::StoreConfig,
+    /// How HTTP is served.
+    pub http: bridge::Config,
+    /// Where the rules stand.
+    pub rules: pipeline::config::RulesConfig,
+    /// How events are worked through.
+    pub pipeline: pipeline::config::Config,
+    /// How often alerts are raised.
+    pub alerts: pipeline::config::AlertsConfig,
+    /// How long events are kept.
+    pub archive: pipeline::config::ArchiveConfig,
+    /// What of a customer's contact data is kept.
+    pub privacy: pipeline::config::PrivacyConfig,
+    /// How log lines are written.
+    pub log: telemetry::log::Config,
+    /// How long a drain may take.
+    pub shutdown: service::lifecycle::Config,
+    /// Stripe's secrets.
+    pub stripe: StripeConfig,
+    /// The mail service's secrets.
+    pub sendgrid: SendGridConfig,
+    /// The Slack app's secrets.
+    pub slack: SlackConfig,
+    /// The error tracker's secrets.
+    pub sentry: SentryConfig,
+}
+
+/// The settings under `[stripe]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StripeConfig {
+    /// The signing secret of the webhook endpoint.
+    pub webhook_secret: Option<SecretString>,
+}
+
+/// The settings under `[sendgrid]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SendGridConfig {
+    /// The key for sending mail.
+    pub api_key: Option<SecretString>,
+}
+
+/// The settings under `[slack]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SlackConfig {
+    /// The app's client id.
+    pub client_id: Option<SecretString>,
+    /// The app's client secret.
+    pub client_secret: Option<SecretString>,
+}
+
+/// The settings under `[sentry]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SentryConfig {
+    /// Where errors are reported to.
+    pub dsn: Option<SecretString>,
+}
+
+impl Config {
+    /// Reads all sources, one over the other, and checks everything before it tells of any mistake.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
+        let catalog = Catalog::built_in();
+        let mut mistakes = Vec::new();
+        let layers = Layers::collect(&catalog, sources, &mut mistakes);
+        let config: Self = layers.deserialize(&catalog, &mut mistakes);
+        let faulty: Vec<String> = mistakes.iter().filter_map(Mistake::key).map(str::to_owned).collect();
+        for problem in config.problems() {
+            let key = catalog.setting_of(&problem);
+            if key.is_none_or(|key| !faulty.iter().any(|other| other == key)) {
+                mistakes.push(Mistake::Refused { origin: key.and_then(|key| layers.origin_of(key)), problem });
+            }
+        }
+        if mistakes.is_empty() { Ok(config) } else { Err(ConfigErrors(mistakes)) }
+    }
+
+    /// The name of this instance: the configured one, or the host's.
+    pub fn instance_name(&self) -> String {
+        self.instance.clone().unwrap_or_else(|| {
+            let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+            let name: String = host.chars().map(|letter| if in_name(letter) { letter } else { '-' }).take(64).collect();
+            if name.is_empty() { "churnd".to_owned() } else { name }
+        })
+    }
+
+    /// Everything that cannot work, each as a sentence that begins with the setting.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let Some(name) = self.instance.as_ref().filter(|name| name.len() > 64 || !name.chars().all(in_name)) {
+            problems.push(format!("instance is `{name}`: it must be 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`"));
+        }
+        problems.extend(self.http.problems());
+        problems.extend(self.rules.problems());
+        problems.extend(self.pipeline.problems());
+        problems.extend(self.alerts.problems());
+        problems.extend(self.archive.problems());
+        problems.extend(self.log.problems());
+        problems.extend(self.shutdown.problems());
+        problems
+    }
+}
+
+fn in_name(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-')
+}
