@@ -43,6 +43,8 @@ pub enum Status {
     Active,
     /// Its last subscription ended.
     Churned,
+    /// It was a Stripe id that now belongs to another customer; only a signpost is left.
+    Moved,
 }
 
 impl Status {
@@ -51,6 +53,7 @@ impl Status {
         match self {
             Self::Active => "active",
             Self::Churned => "churned",
+            Self::Moved => "moved",
         }
     }
 }

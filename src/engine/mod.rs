@@ -1,3 +1,25 @@
 //! The brain of churnd: decides what events and silence change.
+//!
+//! Owns states, windows, rules, factors, scores, levels and what is announced. Knows no clock, no runtime, no NATS and no
+//! SQL: time comes in as `now` and `as_of`, everything that must happen goes out in a [`checkpoint::Checkpoint`].
+//!
+//! Invariant: order and repetition of a customer's events do not change its state. Bad input never fails here: it comes
+//! back as data.
+
+#![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod checkpoint;
+pub mod state;
+pub(crate) mod names;
+pub(crate) mod usage;
+pub(crate) mod recent_ids;
+pub(crate) mod stripe;
+pub mod rules;
+pub mod score;
+pub mod silence;
+pub mod alert;
+pub(crate) mod announce;
+pub(crate) mod link;
+pub mod snapshot;
+pub mod partition;
+pub mod offline;

@@ -6,8 +6,8 @@
 pub mod ids;
 pub mod time;
 pub mod money;
-// pub mod subject;
+pub mod subject;
 pub mod fact;
-// pub mod decode;
-// pub mod sentiment;
+pub mod decode;
+pub mod sentiment;
 // pub mod stripe;

@@ -1,0 +1,257 @@
+//! The outbox: publishes what checkpoints committed, and the current scores to the KV bucket.
+//!
+//! The table is the truth: what cannot be published now is read from there again, so nothing is lost when this process
+//! dies or the queue here is full. Publishing twice is harmless: an alert's subject takes one message for ever, and
+//! everything else carries the same message id.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::{
+    engine::checkpoint::{OutboxRow, ScoreRow},
+    event::{ids::PartitionId, time::Timestamp},
+    store::Store,
+    stream::{
+        publisher::{Outgoing, Publisher},
+        risk_kv::{RiskKv, RiskValue},
+    },
+    telemetry::metrics::Metrics,
+};
+
+/// Checkpoints whose messages may wait here.
+const QUEUE: usize = 64;
+/// Rows that are read from the table at a time.
+const PAGE: i64 = 500;
+/// How often the table is looked at for what was left behind.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// How far back scores are put into the bucket again when a partition is taken over.
+const SCORES_AGAIN_MILLIS: i64 = 60_000;
+
+#[derive(Debug)]
+struct Batch {
+    messages: Vec<OutboxRow>,
+    scores: Vec<ScoreRow>,
+}
+
+/// Where the worker hands committed messages over; never blocks.
+#[derive(Clone, Debug)]
+pub struct OutboxSender {
+    queue: mpsc::Sender<Batch>,
+    behind: Arc<AtomicBool>,
+    resumed: Arc<Mutex<Vec<PartitionId>>>,
+}
+
+/// Publishes what the worker hands over.
+pub struct Outbox {
+    store: Store,
+    publisher: Publisher,
+    kv: RiskKv,
+    metrics: Metrics,
+    now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    queue: mpsc::Receiver<Batch>,
+    behind: Arc<AtomicBool>,
+    resumed: Arc<Mutex<Vec<PartitionId>>>,
+    owned: Vec<PartitionId>,
+    published: mpsc::Sender<Vec<String>>,
+}
+
+impl OutboxSender {
+    /// Hands over what a checkpoint committed. If the queue is full the table is read later.
+    pub(crate) fn send(&self, messages: Vec<OutboxRow>, scores: Vec<ScoreRow>) {
+        if messages.is_empty() && scores.is_empty() {
+            return;
+        }
+        if self.queue.try_send(Batch { messages, scores }).is_err() {
+            self.behind.store(true, Ordering::Release);
+        }
+    }
+
+    /// A partition was taken over: what its last owner left unpublished is published now.
+    pub(crate) fn resume(&self, partition: PartitionId) {
+        self.resumed.lock().expect("no holder of this lock panics").push(partition);
+        self.behind.store(true, Ordering::Release);
+    }
+}
+
+impl Outbox {
+    /// An outbox, its inlet, and where it says what was published.
+    pub fn new(
+        store: Store,
+        publisher: Publisher,
+        kv: RiskKv,
+        metrics: Metrics,
+        now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    ) -> (Self, OutboxSender, mpsc::Receiver<Vec<String>>) {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let (published, marks) = mpsc::channel(QUEUE * 4);
+        let behind = Arc::new(AtomicBool::new(false));
+        let resumed = Arc::default();
+        let inlet = OutboxSender { queue: sender, behind: Arc::clone(&behind), resumed: Arc::clone(&resumed) };
+        let outbox = Self { store, publisher, kv, metrics, now, queue, behind, resumed, owned: Vec::new(), published };
+        (outbox, inlet, marks)
+    }
+
+    /// Publishes until `stop`, and then what is still in the queue.
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut soon = tokio::time::interval(Duration::from_millis(200));
+        soon.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                batch = self.queue.recv() => match batch {
+                    Some(batch) => self.publish(batch).await,
+                    None => break,
+                },
+                () = stop.cancelled() => break,
+                _ = look.tick() => self.look_at_table().await,
+                _ = soon.tick() => {
+                    if self.behind.swap(false, Ordering::AcqRel) {
+                        self.catch_up().await;
+                    }
+                }
+            }
+        }
+        while let Ok(batch) = self.queue.try_recv() {
+            self.publish(batch).await;
+        }
+        Ok(())
+    }
+
+    async fn publish(&mut self, batch: Batch) {
+        if !batch.messages.is_empty() {
+            let done = publish_rows(&self.publisher, &batch.messages).await;
+            if done.len() < batch.messages.len() {
+                self.fall_behind(batch.messages.len() - done.len());
+            }
+            self.mark(done).await;
+        }
+        self.put_scores(&batch.scores).await;
+    }
+
+    fn fall_behind(&self, left: usize) {
+        warn!(messages = left, "{left} messages of the outbox cannot be published now; they stay in the table");
+        self.metrics.count_error("outbox", "publish");
+        self.behind.store(true, Ordering::Release);
+    }
+
+    /// Has published rows marked: by the worker's next checkpoint, or at once where it does not listen any more.
+    async fn mark(&self, ids: Vec<String>) {
+        if ids.is_empty() {
+            return;
+        }
+        if let Err(refused) = self.published.try_send(ids) {
+            let ids = refused.into_inner();
+            if let Err(error) = self.store.mark_published(&ids).await {
+                debug!("cannot mark published messages, they will be offered again: {error}");
+            }
+        }
+    }
+
+    async fn put_scores(&self, scores: &[ScoreRow]) {
+        if scores.is_empty() {
+            return;
+        }
+        let values = scores.iter().map(|row| {
+            let value = RiskValue {
+                customer_id: row.customer.clone(),
+                score: row.score,
+                level: row.level.as_str(),
+                status: row.status.as_str(),
+                at: row.at,
+            };
+            (row.account.clone(), row.token.to_string(), value)
+        });
+        if let Err(error) = self.kv.put_all(values).await {
+            warn!("cannot put scores into the bucket, trying again: {error}");
+            self.metrics.count_error("outbox", "kv");
+            self.resumed.lock().expect("no holder of this lock panics").extend(self.owned.iter().copied());
+            self.behind.store(true, Ordering::Release);
+        }
+    }
+
+    /// Publishes what the table still holds of our partitions.
+    async fn catch_up(&mut self) {
+        let resumed = std::mem::take(&mut *self.resumed.lock().expect("no holder of this lock panics"));
+        for partition in &resumed {
+            if !self.owned.contains(partition) {
+                self.owned.push(*partition);
+            }
+        }
+        if let Err(error) = self.publish_from_table(&resumed).await {
+            debug!("cannot read the outbox, trying again: {error}");
+            self.resumed.lock().expect("no holder of this lock panics").extend(resumed);
+            self.behind.store(true, Ordering::Release);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    async fn publish_from_table(&mut self, resumed: &[PartitionId]) -> Result<(), crate::store::StoreError> {
+        let mut after = 0;
+        loop {
+            let rows = self.store.load_unpublished(&self.owned, after, PAGE).await?;
+            let Some(last) = rows.last() else { break };
+            after = last.id;
+            let messages: Vec<OutboxRow> = rows.into_iter().map(|row| row.row).collect();
+            let done = publish_rows(&self.publisher, &messages).await;
+            if done.len() < messages.len() {
+                self.fall_behind(messages.len() - done.len());
+                self.store.mark_published(&done).await?;
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                return Ok(());
+            }
+            self.store.mark_published(&done).await?;
+        }
+        if !resumed.is_empty() {
+            let since = (self.now)().plus_millis(-SCORES_AGAIN_MILLIS);
+            let scores = self.store.recent_scores(resumed, since).await?;
+            self.put_scores(&scores).await;
+        }
+        Ok(())
+    }
+
+    async fn look_at_table(&mut self) {
+        match self.store.outbox_pending().await {
+            Ok((count, oldest)) => {
+                let age = oldest.map_or(0, |oldest| (self.now)().millis_since(oldest)).max(0);
+                self.metrics.outbox_pending.set(i64::try_from(count).unwrap_or(i64::MAX));
+                let since = std::time::Instant::now().checked_sub(Duration::from_millis(age.unsigned_abs()));
+                self.metrics.outbox_oldest_age_seconds.waits_since(since.filter(|_| count > 0));
+                if age > 30_000 {
+                    self.behind.store(true, Ordering::Release);
+                }
+            }
+            Err(error) => debug!("cannot look at the outbox: {error}"),
+        }
+    }
+}
+
+/// Publishes rows in order; gives back the message ids of those that are in the stream now.
+pub(super) async fn publish_rows(publisher: &Publisher, rows: &[OutboxRow]) -> Vec<String> {
+    let outgoing = rows.iter().map(|row| Outgoing {
+        subject: row.subject.clone(),
+        payload: row.body.clone().into(),
+        message_id: Some(row.message_id.clone()),
+        headers: None,
+    });
+    let results = publisher.publish_all(outgoing).await;
+    let mut done = Vec::with_capacity(rows.len());
+    for (row, result) in rows.iter().zip(results) {
+        match result {
+            Ok(_) => done.push(row.message_id.clone()),
+            Err(error) if error.is_already_there() => done.push(row.message_id.clone()),
+            Err(error) => warn!(message = row.message_id, "cannot publish {}: {error}", row.message_id),
+        }
+    }
+    done
+}

@@ -1,0 +1,120 @@
+//! Ownership: one round after another, renews this instance's leases, takes what is free, and tells the worker.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::{
+    event::ids::{Epoch, PartitionId},
+    store::{
+        Store,
+        leases::{Lease, Role, Target},
+        session::Session,
+    },
+};
+
+/// What changed in a round.
+#[derive(Debug, Default)]
+pub struct LeaseUpdate {
+    /// Partitions that are ours now.
+    pub gained: Vec<Lease>,
+    /// Partitions that are somebody else's now.
+    pub lost: Vec<PartitionId>,
+    /// Partitions that others should have.
+    pub surplus: Vec<PartitionId>,
+}
+
+enum Command {
+    Release(PartitionId, Epoch),
+    ReleaseAll(Vec<(PartitionId, Epoch)>, oneshot::Sender<()>),
+}
+
+/// Gives partitions back.
+#[derive(Clone, Debug)]
+pub struct Releaser(mpsc::Sender<Command>);
+
+impl Releaser {
+    pub(crate) fn release(&self, partition: PartitionId, epoch: Epoch) {
+        if self.0.try_send(Command::Release(partition, epoch)).is_err() {
+            debug!(partition = %partition, "{partition} could not be given back; its lease will run out");
+        }
+    }
+
+    pub(crate) async fn release_all(&self, leases: Vec<(PartitionId, Epoch)>) {
+        let (done, released) = oneshot::channel();
+        if self.0.send(Command::ReleaseAll(leases, done)).await.is_ok() && released.await.is_err() {
+            debug!("the partitions could not be given back; their leases will run out");
+        }
+    }
+}
+
+/// Keeps the leases of one instance.
+pub struct Ownership {
+    session: Session,
+    role: Role,
+    every: Duration,
+    updates: mpsc::Sender<LeaseUpdate>,
+    commands: mpsc::Receiver<Command>,
+}
+
+impl Ownership {
+    /// Opens a session for the instance.
+    pub async fn open(
+        store: &Store,
+        role: Role,
+        instance: &str,
+    ) -> Result<(Self, mpsc::Receiver<LeaseUpdate>, Releaser), crate::store::StoreError> {
+        let session = store.open_session(instance).await?;
+        let (updates, receiver) = mpsc::channel(16);
+        let (sender, commands) = mpsc::channel(64);
+        let ownership = Self { session, role, every: store.lease() / 3, updates, commands };
+        Ok((ownership, receiver, Releaser(sender)))
+    }
+
+    /// Keeps the leases until `stop`, then waits until they are given back.
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut round = tokio::time::interval(self.every);
+        round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let target = if stop.is_cancelled() { Target::Keep } else { Target::FairShare };
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => match command {
+                    Some(Command::Release(partition, epoch)) => self.release(partition, epoch).await,
+                    Some(Command::ReleaseAll(leases, done)) => {
+                        for (partition, epoch) in leases {
+                            self.release(partition, epoch).await;
+                        }
+                        drop(done.send(()));
+                        break;
+                    }
+                    None => break,
+                },
+                _ = round.tick() => self.round(target).await,
+            }
+        }
+        self.session.close().await?;
+        Ok(())
+    }
+
+    async fn round(&mut self, target: Target) {
+        match self.session.acquire_and_renew(self.role, target).await {
+            Ok(leases) => {
+                let update = LeaseUpdate { gained: leases.gained, lost: leases.lost, surplus: leases.surplus };
+                let news = !(update.gained.is_empty() && update.lost.is_empty() && update.surplus.is_empty());
+                if news && self.updates.send(update).await.is_err() {
+                    debug!("the worker does not take leases any more");
+                }
+            }
+            Err(error) => warn!("cannot renew the leases, trying again: {error}"),
+        }
+    }
+
+    async fn release(&self, partition: PartitionId, epoch: Epoch) {
+        if let Err(error) = self.session.release(self.role, partition, epoch).await {
+            warn!(partition = %partition, "cannot give {partition} back, its lease will run out: {error}");
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! Checkpoints: what changed since the last one, stored beside the reading in one transaction, then published.
+//!
+//! At most one is under way. It is tried again as it is until it stands or is refused; when COMMIT's answer was lost the
+//! watermarks are read back. Dead letters are published before the watermark passes them.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error, warn};
+
+use super::Worker;
+use crate::{
+    engine::checkpoint::{OutboxKind, OutboxRow, ScoreRow},
+    event::{ids::PartitionId, time::Timestamp},
+    pipeline::mutant,
+    store::{
+        Store, StoreError,
+        checkpoint::{CheckpointWrite, CommitState, PartWrite},
+    },
+    stream::{dead::DeadLetter, publisher::Publisher},
+};
+
+/// Dead letters that may wait in memory before a checkpoint is asked for.
+const BURIALS_AT_MOST: usize = 2_000;
+/// A watermark that moved over other partitions' messages alone is stored this often.
+const QUIET_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The checkpoint under way and what the next one must bring.
+#[derive(Default)]
+pub(super) struct Checkpointing {
+    under_way: Option<UnderWay>,
+    started: Option<Instant>,
+    /// Since when something waits for a checkpoint.
+    waiting_since: Option<Instant>,
+    burials: Vec<DeadLetter>,
+    published: Vec<String>,
+}
+
+struct UnderWay {
+    stored: oneshot::Receiver<anyhow::Result<Stored>>,
+    outgoing: Outgoing,
+}
+
+/// What is published once it is stored.
+#[derive(Default)]
+struct Outgoing {
+    messages: Vec<OutboxRow>,
+    scores: Vec<ScoreRow>,
+}
+
+/// How a checkpoint ended.
+pub(super) struct Stored {
+    committed: Vec<PartitionId>,
+    fenced: Vec<PartitionId>,
+    took: Duration,
+    published: usize,
+}
+
+impl Checkpointing {
+    pub(super) fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// A checkpoint has been tried for so long that something must be wrong.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.is_under_way() && self.started.is_some_and(|started| started.elapsed() > Duration::from_secs(30))
+    }
+
+    /// Something changed that must be stored.
+    pub(super) fn note_change(&mut self) {
+        self.waiting_since.get_or_insert_with(Instant::now);
+    }
+
+    /// A message that must be in the dead letters before the watermark passes it.
+    pub(super) fn bury(&mut self, letter: DeadLetter) {
+        self.burials.push(letter);
+        self.note_change();
+    }
+
+    /// Messages of the outbox that were published: the next checkpoint marks them.
+    pub(super) fn published(&mut self, ids: Vec<String>) {
+        self.published.extend(ids);
+        self.note_change();
+    }
+
+    /// Resolves when the checkpoint under way has ended; never while there is none.
+    pub(super) async fn stored(&mut self) -> anyhow::Result<Stored> {
+        match &mut self.under_way {
+            Some(under_way) => match (&mut under_way.stored).await {
+                Ok(stored) => stored,
+                Err(_) => Err(anyhow::anyhow!("the checkpoint's task ended without a result")),
+            },
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Worker {
+    pub(super) fn start_checkpoint_if_due(&mut self, now: Timestamp) {
+        if self.checkpointing.is_under_way() {
+            return;
+        }
+        let Some(since) = self.checkpointing.waiting_since else { return };
+        let waited = since.elapsed();
+        let outgoing = self.owned.values().any(|owned| owned.engine.has_outgoing());
+        let changed = self.owned.values().any(|owned| !owned.engine.is_clean() || owned.releasing);
+        let pause = if self.catches_up() {
+            self.config.catch_up_checkpoint()
+        } else if outgoing {
+            self.config.checkpoint_linger()
+        } else if changed || !self.checkpointing.published.is_empty() {
+            self.config.checkpoint_interval()
+        } else {
+            QUIET_INTERVAL
+        };
+        let full = self.dirty() * 2 > self.config.dirty_customers_max
+            || self.checkpointing.burials.len() > BURIALS_AT_MOST;
+        if waited >= pause || full {
+            self.start_checkpoint(now);
+        }
+    }
+
+    /// Has everything stored that changed; does nothing where nothing did.
+    pub(super) fn start_checkpoint(&mut self, now: Timestamp) {
+        let mut parts = Vec::new();
+        let mut outgoing = Outgoing::default();
+        let begun = Instant::now();
+        for owned in self.owned.values_mut() {
+            if owned.engine.is_clean() && !owned.moved() && !owned.releasing {
+                continue;
+            }
+            let checkpoint = owned.engine.take_checkpoint(now);
+            outgoing.messages.extend(checkpoint.outbox.iter().cloned());
+            outgoing.scores.extend(checkpoint.scores.iter().cloned());
+            owned.committing = Some(owned.applied);
+            parts.push(PartWrite {
+                epoch: owned.epoch,
+                from: owned.committed,
+                to: owned.applied,
+                to_time: owned.applied_at,
+                stream_created: owned.stream_created,
+                rules_hash: owned.rules_hash.clone().filter(|_| owned.sweep.is_none()),
+                checkpoint,
+            });
+        }
+        let published = std::mem::take(&mut self.checkpointing.published);
+        let burials = std::mem::take(&mut self.checkpointing.burials);
+        self.checkpointing.waiting_since = None;
+        if parts.is_empty() && published.is_empty() && burials.is_empty() {
+            return;
+        }
+        self.tools.metrics.observe_stage("snapshot", begun.elapsed());
+        let bytes: usize =
+            parts.iter().flat_map(|part| &part.checkpoint.states).map(|state| state.snapshot.len()).sum();
+        self.tools.metrics.checkpoint_size_bytes.observe(bytes as f64);
+        self.tools.metrics.checkpoint_age_seconds.waits_since(Some(begun));
+        let job = Job {
+            store: self.tools.store.clone(),
+            publisher: self.tools.publisher.clone(),
+            write: CheckpointWrite { parts, published },
+            burials,
+        };
+        self.checkpointing.started = Some(begun);
+        self.checkpointing.under_way = Some(UnderWay { stored: job.start(&self.tools.tracker), outgoing });
+    }
+
+    /// What follows from a checkpoint's end.
+    pub(super) fn checkpoint_stored(&mut self, stored: anyhow::Result<Stored>) -> anyhow::Result<()> {
+        let Some(under_way) = self.checkpointing.under_way.take() else { return Ok(()) };
+        let stored = match stored {
+            Ok(stored) => stored,
+            Err(error) => {
+                self.tools.metrics.checkpoints.get_or_create(&result("failed")).inc();
+                return Err(error);
+            }
+        };
+        let metrics = &self.tools.metrics;
+        metrics.checkpoint_duration_seconds.observe(stored.took.as_secs_f64());
+        metrics.checkpoint_age_seconds.waits_since(None);
+        metrics.checkpoints.get_or_create(&result("committed")).inc();
+        for partition in &stored.fenced {
+            metrics.fenced_writes.inc();
+            metrics.checkpoints.get_or_create(&result("fenced")).inc();
+            self.drop_partition(*partition, "its checkpoint was refused: another instance has taken it over");
+        }
+        let mut released = Vec::new();
+        for partition in &stored.committed {
+            let Some(owned) = self.owned.get_mut(partition) else { continue };
+            owned.engine.committed();
+            if let Some(committed) = owned.committing.take() {
+                owned.committed = committed;
+                self.tools.metrics.partition_checkpointed(*partition, committed.0);
+            }
+            if owned.releasing && owned.engine.is_clean() && owned.applied == owned.committed {
+                released.push((*partition, owned.epoch));
+            }
+        }
+        self.publish(under_way.outgoing, &stored);
+        self.release(released);
+        self.evict();
+        self.note_what_waits();
+        debug!(partitions = stored.committed.len(), marked = stored.published, "checkpoint stored in {:?}", stored.took);
+        Ok(())
+    }
+
+    fn publish(&mut self, outgoing: Outgoing, stored: &Stored) {
+        let ours = |account: &str, token: &str| {
+            let partition = crate::event::subject::partition_of(account, token, self.config.partitions);
+            stored.committed.contains(&partition)
+        };
+        let mut messages = outgoing.messages;
+        messages.retain(|row| ours(row.account.as_str(), &row.token));
+        let mut scores = outgoing.scores;
+        scores.retain(|row| ours(row.account.as_str(), &row.token));
+        for row in messages.iter().filter(|row| row.kind == OutboxKind::Alert) {
+            self.tools.metrics.count_alert(row);
+        }
+        messages.retain(|row| row.kind != OutboxKind::HeldAlert);
+        self.outbox.send(messages, scores);
+    }
+
+    fn release(&mut self, released: Vec<(PartitionId, crate::event::ids::Epoch)>) {
+        for (partition, epoch) in released {
+            self.owned.remove(&partition);
+            self.tools.metrics.partition_released(partition);
+            self.releaser.release(partition, epoch);
+            self.update_readers();
+        }
+    }
+
+    /// Keeps memory bounded: clean customers leave for the warm cache, those longest untouched first.
+    fn evict(&mut self) {
+        let partitions = self.owned.len().max(1);
+        let keep = self.config.hot_customers / partitions;
+        let mut evicted = 0;
+        for owned in self.owned.values_mut() {
+            for customer in owned.engine.evict(keep) {
+                self.warm.put(customer, owned.epoch);
+                evicted += 1;
+            }
+        }
+        let cause = crate::telemetry::metrics::CauseLabel { cause: "size" };
+        self.tools.metrics.window_evictions.get_or_create(&cause).inc_by(evicted);
+        let resident: usize = self.owned.values().map(|owned| owned.engine.resident()).sum();
+        let resident = resident as u64 + self.warm.len();
+        self.tools.metrics.windows_resident.set(i64::try_from(resident).unwrap_or(i64::MAX));
+        self.tools.metrics.windows_dirty.set(i64::try_from(self.dirty()).unwrap_or(i64::MAX));
+    }
+
+    fn note_what_waits(&mut self) {
+        let waits = self.owned.values().any(|owned| !owned.engine.is_clean() || owned.moved() || owned.releasing);
+        if waits || !self.checkpointing.burials.is_empty() || !self.checkpointing.published.is_empty() {
+            self.checkpointing.note_change();
+        }
+    }
+}
+
+fn result(result: &'static str) -> crate::telemetry::metrics::ResultLabel {
+    crate::telemetry::metrics::ResultLabel { result }
+}
+
+/// A checkpoint on its way into the store.
+struct Job {
+    store: Store,
+    publisher: Publisher,
+    write: CheckpointWrite,
+    burials: Vec<DeadLetter>,
+}
+
+impl Job {
+    fn start(self, tracker: &TaskTracker) -> oneshot::Receiver<anyhow::Result<Stored>> {
+        let (sender, receiver) = oneshot::channel();
+        tracker.spawn(async move {
+            if sender.send(self.run().await).is_err() {
+                warn!("the worker ended before its checkpoint");
+            }
+        });
+        receiver
+    }
+
+    async fn run(mut self) -> anyhow::Result<Stored> {
+        self.bury().await;
+        let started = Instant::now();
+        mutant::before_commit(&self.publisher, &self.write).await;
+        let fenced = if mutant::is_on(mutant::WATERMARK_APART) {
+            mutant::store_watermark_apart(&self.store, &mut self.write).await?
+        } else {
+            self.store_until_it_stands().await?
+        };
+        Ok(Stored {
+            committed: self.write.parts.iter().map(|part| part.checkpoint.partition).collect(),
+            fenced,
+            took: started.elapsed(),
+            published: self.write.published.len(),
+        })
+    }
+
+    /// Publishes the dead letters, for as long as it takes.
+    async fn bury(&mut self) {
+        let mut pause = Duration::from_millis(50);
+        while !self.burials.is_empty() {
+            let left = crate::stream::dead::publish_all(&self.publisher, std::mem::take(&mut self.burials)).await;
+            if !left.is_empty() {
+                warn!(letters = left.len(), "{} dead letters cannot be published, trying again", left.len());
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(2));
+            }
+            self.burials = left;
+        }
+    }
+
+    /// Stores the checkpoint less the parts that are refused; gives the refused partitions back.
+    async fn store_until_it_stands(&mut self) -> anyhow::Result<Vec<PartitionId>> {
+        let mut fenced = Vec::new();
+        let mut unknown = false;
+        let mut pause = Duration::from_millis(20);
+        while !(self.write.parts.is_empty() && self.write.published.is_empty()) {
+            if mutant::is_on(mutant::NO_FENCING) {
+                mutant::adopt_current_leases(&self.store, &mut self.write).await;
+            }
+            match self.store.store_checkpoint(&self.write).await {
+                Ok(()) => break,
+                Err(StoreError::Fenced { partitions, .. }) => {
+                    // A COMMIT whose answer was lost may have stood all the same: then the watermark has moved by us.
+                    if unknown && self.stands().await? {
+                        break;
+                    }
+                    error!(?partitions, "the checkpoint was refused: another instance owns {partitions:?}");
+                    self.write.parts.retain(|part| !partitions.contains(&part.checkpoint.partition));
+                    fenced.extend(partitions);
+                }
+                Err(error) if error.is_transient() => {
+                    warn!("cannot store a checkpoint, trying again: {error}");
+                    unknown = true;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(2));
+                    if self.stands().await? {
+                        break;
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(fenced)
+    }
+
+    /// Whether the checkpoint stands although no answer said so.
+    async fn stands(&self) -> anyhow::Result<bool> {
+        let state =
+            super::intake::retry("read the watermarks back", || self.store.checkpoint_stood(&self.write)).await?;
+        Ok(matches!(state, CommitState::Committed))
+    }
+}

@@ -1,0 +1,380 @@
+//! Intake: from raw messages to applied events. Finds each message's customer, has the missing ones loaded, decodes,
+//! applies, and sends what cannot be understood to the dead letters.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use tracing::{debug, error, warn};
+
+use super::{
+    Loading, Worker,
+    owned::key_of,
+    readers::{Read, Scope},
+};
+use crate::{
+    engine::{
+        partition::{Admission, Incoming, Slot},
+        snapshot,
+    },
+    event::{
+        decode::{Encoding, Reject, check_customer, decode},
+        ids::{AccountId, PartitionId},
+        subject::{PartitionedSubject, parse_partitioned},
+        time::Timestamp,
+    },
+    store::{Store, StoreError, states::LoadedState},
+    stream::{
+        dead::DeadLetter,
+        reader::{RawMessage, ReadBatch, ReaderError},
+        topology::EVENTS,
+    },
+    telemetry::metrics::EventResult,
+    pipeline::accounts::Accounts,
+};
+
+/// How far ahead of its receipt an event's timestamp may lie.
+const AHEAD_AT_MOST_MILLIS: i64 = 5 * 60_000;
+
+/// What waits for states to be loaded.
+pub(super) enum Work {
+    /// Messages of one consumer.
+    Messages { batch: ReadBatch, scope: Scope },
+    /// Customers that silence made due.
+    Due { partition: PartitionId, keys: Vec<Box<str>> },
+    /// A page of stored customers to be scored by other rules.
+    Sweep { partition: PartitionId },
+}
+
+/// States as they are stored.
+pub(super) type Loaded = Vec<LoadedState>;
+
+impl Worker {
+    pub(super) fn take_batch(&mut self, read: Read) -> anyhow::Result<()> {
+        match read.batch {
+            Ok(batch) => {
+                self.pending = batch.pending;
+                self.begin(Work::Messages { batch, scope: read.scope })
+            }
+            Err(ReaderError::Overtaken { missed, first, expected, .. }) => {
+                error!(
+                    missed,
+                    first = %first,
+                    expected = %expected,
+                    "the stream dropped up to {missed} events before they were read, going on at {first}: raise its limits"
+                );
+                self.tools.metrics.overtaken_messages.inc_by(missed);
+                Ok(())
+            }
+            Err(error @ ReaderError::RolledBack { .. }) => {
+                Err(error).context("the event stream was rolled back while reading it; the next start reads again")
+            }
+            Err(ReaderError::Stream(error)) => {
+                self.tools.metrics.count_error("read", "stream");
+                warn!("cannot read events, trying again: {error}");
+                Ok(())
+            }
+        }
+    }
+
+    /// Starts a piece of work: at once if all its customers are in memory, else once they are loaded.
+    pub(super) fn begin(&mut self, work: Work) -> anyhow::Result<()> {
+        let (missing, unknown_account) = self.missing(&work);
+        if missing.is_empty() {
+            return self.finish_work(work, Vec::new());
+        }
+        let accounts = unknown_account.then(|| self.tools.accounts.clone());
+        let loading: Loading = Box::pin(load(self.tools.store.clone(), accounts, missing));
+        self.work = Some((work, loading));
+        Ok(())
+    }
+
+    pub(super) fn loaded(&mut self, loaded: Loaded) -> anyhow::Result<()> {
+        let Some((work, _)) = self.work.take() else { return Ok(()) };
+        self.finish_work(work, loaded)
+    }
+
+    pub(super) fn finish_work(&mut self, work: Work, loaded: Loaded) -> anyhow::Result<()> {
+        let now = self.now();
+        let found = self.tools.metrics.window_loads.get_or_create(&label("found")).clone();
+        found.inc_by(loaded.len() as u64);
+        match work {
+            Work::Messages { batch, scope } => {
+                self.admit_loaded(loaded, now)?;
+                self.apply_batch(batch, scope, now);
+            }
+            Work::Due { partition, keys } => {
+                self.admit_loaded(loaded, now)?;
+                self.evaluate_due(partition, &keys, now);
+            }
+            Work::Sweep { partition } => self.sweep_page(partition, loaded, now)?,
+        }
+        Ok(())
+    }
+
+    /// The customers of a piece of work that are not in memory, and whether some account is not known.
+    fn missing(&mut self, work: &Work) -> (Vec<(AccountId, String)>, bool) {
+        let now = self.now();
+        let mut missing: Vec<(AccountId, String)> = Vec::new();
+        let mut unknown = false;
+        match work {
+            Work::Messages { batch, .. } => {
+                for message in &batch.messages {
+                    let Some(subject) = parse_partitioned(message.subject.as_str()) else { continue };
+                    unknown |= self.note_missing(&subject, message, now, &mut missing);
+                }
+            }
+            Work::Due { partition, keys } => {
+                for key in keys {
+                    let Some((account, token)) = key.split_once('.') else { continue };
+                    let subject = PartitionedSubject { partition: *partition, account, token, key };
+                    self.note_missing_key(&subject, now, &mut missing);
+                }
+            }
+            Work::Sweep { .. } => {}
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        (missing, unknown)
+    }
+
+    fn note_missing(
+        &mut self,
+        subject: &PartitionedSubject<'_>,
+        message: &RawMessage,
+        now: Timestamp,
+        missing: &mut Vec<(AccountId, String)>,
+    ) -> bool {
+        let applied = self.owned.get(&subject.partition).map(|owned| owned.applied);
+        if applied.is_none_or(|applied| message.sequence <= applied) {
+            return false;
+        }
+        self.note_missing_key(subject, now, missing) && !self.tools.accounts.contains(subject.account)
+    }
+
+    /// Notes a customer that must be loaded, unless it is in memory or can be taken from the warm ones.
+    fn note_missing_key(
+        &mut self,
+        subject: &PartitionedSubject<'_>,
+        now: Timestamp,
+        missing: &mut Vec<(AccountId, String)>,
+    ) -> bool {
+        let Some(owned) = self.owned.get_mut(&subject.partition) else { return false };
+        if owned.engine.find(subject.key).is_some() {
+            return false;
+        }
+        if let Some(warm) = self.warm.take(subject.key, owned.epoch)
+            && let Ok(state) = snapshot::decode(&warm.snapshot)
+        {
+            let rules = self.tools.rules.borrow().of(subject.account);
+            let stored = Some((state, warm.due_at));
+            owned.engine.admit(Admission { key: subject.key.into(), customer: warm.customer, rules, stored }, now);
+            return false;
+        }
+        if let Ok(account) = AccountId::parse(subject.account) {
+            missing.push((account, subject.token.to_owned()));
+        }
+        true
+    }
+
+    fn admit_loaded(&mut self, loaded: Loaded, now: Timestamp) -> anyhow::Result<()> {
+        for row in loaded {
+            self.admit_row(row, now)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn admit_row(&mut self, row: LoadedState, now: Timestamp) -> anyhow::Result<Option<(PartitionId, Slot)>> {
+        let account = row.account.as_str();
+        let partition = crate::event::subject::partition_of(account, &row.token, self.config.partitions);
+        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(None) };
+        let key = key_of(account, &row.token);
+        if let Some(slot) = owned.engine.find(&key) {
+            return Ok(Some((partition, slot)));
+        }
+        let state = snapshot::decode(&row.snapshot)
+            .with_context(|| format!("the stored state of customer {} of account {account} cannot be read", row.token))?;
+        let rules = self.tools.rules.borrow().of(account);
+        let stored = Some((state, row.due_at));
+        let slot = owned.engine.admit(Admission { key, customer: row.customer, rules, stored }, now);
+        Ok(Some((partition, slot)))
+    }
+
+    fn apply_batch(&mut self, batch: ReadBatch, scope: Scope, now: Timestamp) {
+        let started = std::time::Instant::now();
+        let mut tally = Tally::default();
+        for message in &batch.messages {
+            self.apply_message(message, now, &mut tally);
+        }
+        let last = batch.messages.last();
+        if let Some(last) = last {
+            self.last_stored_at = last.stored_at;
+            self.tools.metrics.event_lag_seconds.set(now.millis_since(last.stored_at) as f64 / 1_000.0);
+        }
+        let position = batch.caught_up_to.unwrap_or(batch.position).max(batch.position);
+        let stored_at = last.filter(|last| last.sequence == position).map(|last| last.stored_at);
+        for (partition, owned) in &mut self.owned {
+            if scope == Scope::All || scope == Scope::One(*partition) {
+                owned.advance(position, stored_at);
+            }
+        }
+        self.checkpointing.note_change();
+        tally.report(&self.tools.metrics);
+        self.tools.metrics.consumer_pending_messages.set(i64::try_from(batch.pending).unwrap_or(i64::MAX));
+        self.tools.metrics.observe_stage("apply", started.elapsed());
+    }
+
+    fn apply_message(&mut self, message: &RawMessage, now: Timestamp, tally: &mut Tally) {
+        let Some(subject) = parse_partitioned(message.subject.as_str()) else {
+            self.dead_letter(message, None, &Reject::MalformedSubject, tally);
+            return;
+        };
+        let Some(owned) = self.owned.get_mut(&subject.partition) else { return };
+        if message.sequence <= owned.applied {
+            return;
+        }
+        let encoding = if message.is_message_pack() { Encoding::MessagePack } else { Encoding::Json };
+        let applied = decode(&message.payload, encoding, &mut self.scratch).and_then(|mut event| {
+            let slot = match owned.engine.find(subject.key) {
+                Some(slot) => {
+                    agree(&event, owned.engine.customer_id(slot))?;
+                    slot
+                }
+                None => {
+                    if !self.tools.accounts.contains(subject.account) {
+                        return Err(Reject::UnknownAccount);
+                    }
+                    let customer = check_customer(&event, subject.token)?;
+                    let rules = self.tools.rules.borrow().of(subject.account);
+                    owned.engine.admit(Admission { key: subject.key.into(), customer, rules, stored: None }, now)
+                }
+            };
+            if event.id.is_none() {
+                let id = event.identity(subject.account, message.message_id()).map(|id| id.to_owned().into());
+                event.id = id;
+            }
+            let mut at = event.timestamp.unwrap_or(message.stored_at);
+            if at.millis_since(message.stored_at) > AHEAD_AT_MOST_MILLIS {
+                at = message.stored_at;
+                tally.clamped += 1;
+            }
+            Ok(owned.engine.apply(slot, Incoming { event: &event, at, sequence: message.sequence }, now))
+        });
+        match applied {
+            Ok(applied) => tally.count(applied),
+            Err(reject) => {
+                owned.engine.count_dead();
+                self.dead_letter(message, Some(&subject), &reject, tally);
+            }
+        }
+    }
+
+    fn dead_letter(
+        &mut self,
+        message: &RawMessage,
+        subject: Option<&PartitionedSubject<'_>>,
+        reject: &Reject,
+        tally: &mut Tally,
+    ) {
+        tally.dead += 1;
+        self.tools.metrics.count_dead("decode", reject.code());
+        debug!(
+            sequence = %message.sequence,
+            reason = reject.code(),
+            "event {} goes to the dead letters: {reject}",
+            message.sequence
+        );
+        let original = match subject {
+            Some(subject) => format!("churn.events.{}.{}", subject.account, subject.token),
+            None => message.subject.to_string(),
+        };
+        self.checkpointing.bury(DeadLetter {
+            account: subject.map_or_else(|| "_".to_owned(), |subject| subject.account.to_owned()),
+            token: subject.map_or_else(|| "_".to_owned(), |subject| subject.token.to_owned()),
+            reason: reject.code().to_owned(),
+            detail: reject.to_string(),
+            stage: "decode".to_owned(),
+            subject: original,
+            stream: EVENTS.to_owned(),
+            sequence: message.sequence,
+            payload: message.payload.clone(),
+            headers: message.headers.clone(),
+        });
+    }
+}
+
+/// The body may name the customer, but no other one than the subject.
+fn agree(event: &crate::event::decode::Event<'_>, customer: &str) -> Result<(), Reject> {
+    match event.customer_id.as_deref() {
+        Some(named) if named != customer => Err(Reject::CustomerMismatch),
+        _ => Ok(()),
+    }
+}
+
+/// What became of a batch's messages.
+#[derive(Default)]
+struct Tally {
+    applied: u64,
+    duplicate: u64,
+    late: u64,
+    dead: u64,
+    clamped: u64,
+}
+
+impl Tally {
+    fn count(&mut self, applied: crate::engine::state::Applied) {
+        match applied {
+            crate::engine::state::Applied::Applied => self.applied += 1,
+            crate::engine::state::Applied::Duplicate => self.duplicate += 1,
+            crate::engine::state::Applied::Late => self.late += 1,
+        }
+    }
+
+    fn report(&self, metrics: &crate::telemetry::metrics::Metrics) {
+        metrics.events_received.inc_by(self.applied + self.duplicate + self.late + self.dead);
+        for (result, count) in [
+            (EventResult::applied, self.applied),
+            (EventResult::duplicate, self.duplicate),
+            (EventResult::late, self.late),
+            (EventResult::dead, self.dead),
+        ] {
+            if count > 0 {
+                metrics.count_events(result, count);
+            }
+        }
+        if self.clamped > 0 {
+            metrics.clamped_timestamps.inc_by(self.clamped);
+        }
+    }
+}
+
+fn label(result: &'static str) -> crate::telemetry::metrics::ResultLabel {
+    crate::telemetry::metrics::ResultLabel { result }
+}
+
+/// Loads states, trying again for as long as Postgres is away.
+async fn load(store: Store, accounts: Option<Accounts>, keys: Vec<(AccountId, String)>) -> anyhow::Result<Loaded> {
+    if let Some(accounts) = &accounts {
+        retry("look up accounts", || accounts.refresh()).await?;
+    }
+    let keys = Arc::new(keys);
+    retry("load customers", || store.load_states(&keys)).await
+}
+
+/// Tries until it succeeds or cannot succeed.
+pub(super) async fn retry<T, F>(what: &str, mut attempt: impl FnMut() -> F) -> anyhow::Result<T>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut pause = Duration::from_millis(50);
+    loop {
+        match attempt().await {
+            Ok(value) => return Ok(value),
+            Err(error) if error.is_transient() => {
+                warn!("cannot {what}, trying again: {error}");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(2));
+            }
+            Err(error) => return Err(error).with_context(|| format!("cannot {what}")),
+        }
+    }
+}

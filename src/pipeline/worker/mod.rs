@@ -1,0 +1,385 @@
+//! The worker: the one task that owns partitions. It reads, applies, evaluates, and has checkpoints stored beside it.
+//!
+//! Everything that changes a customer happens here, in the order of the stream, so no state is ever shared. What needs
+//! I/O (loading states, storing a checkpoint, publishing) runs beside the loop and comes back as a value.
+//!
+//! Invariants: a state changes only while its partition is owned; at most one checkpoint is under way; nothing is
+//! published that is not committed; reading stops when too many customers are dirty.
+
+mod checkpoint;
+mod intake;
+mod owned;
+mod readers;
+mod silence;
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use async_nats::jetstream;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, info, warn};
+
+pub(crate) use self::owned::Owned;
+use self::{
+    checkpoint::Checkpointing,
+    intake::{Loaded, Work},
+    readers::Readers,
+    silence::DueLoading,
+};
+use super::{
+    accounts::Accounts,
+    config::Config,
+    outbox::OutboxSender,
+    ownership::{LeaseUpdate, Releaser},
+    rulebook::RuleBook,
+    warm::Warm,
+};
+use crate::{
+    engine::{
+        alert::RiskReport,
+        partition::Policy,
+        score::assess,
+        silence::forecast,
+        snapshot,
+        state::CustomerState,
+        rules::Rules,
+    },
+    event::{
+        ids::{CustomerId, PartitionId},
+        subject,
+        time::Timestamp,
+    },
+    store::Store,
+    stream::publisher::Publisher,
+    telemetry::metrics::Metrics,
+};
+
+/// How often the worker looks around when nothing else happens.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What a worker works with.
+#[derive(Clone)]
+pub struct Tools {
+    /// Postgres.
+    pub store: Store,
+    /// JetStream for reading, on a connection of its own.
+    pub reading: jetstream::Context,
+    /// JetStream for publishing.
+    pub publisher: Publisher,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The time.
+    pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// Which accounts exist.
+    pub accounts: Accounts,
+    /// The rules in force.
+    pub rules: watch::Receiver<Arc<RuleBook>>,
+    /// Where tasks are counted.
+    pub tracker: TaskTracker,
+    /// This instance's name, for consumers.
+    pub instance: String,
+}
+
+/// A question for the worker.
+#[derive(Debug)]
+pub struct RiskQuestion {
+    /// `<account>.<token>`.
+    pub key: String,
+    /// As of when; now if absent.
+    pub as_of: Option<Timestamp>,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<RiskAnswer>,
+}
+
+/// What the worker answers.
+#[derive(Debug)]
+pub enum RiskAnswer {
+    /// The customer is in memory.
+    Report(Box<RiskReport>),
+    /// The instant asked for lies before the customer's newest event.
+    TooEarly {
+        /// The newest event.
+        newest: Timestamp,
+    },
+    /// The customer is not in this worker's memory: what is stored of it is current.
+    NotHere,
+}
+
+/// What comes in from the other tasks.
+pub struct Inlets {
+    /// Changes of ownership.
+    pub leases: mpsc::Receiver<LeaseUpdate>,
+    /// Questions about customers.
+    pub questions: mpsc::Receiver<RiskQuestion>,
+    /// Message ids that were published and can be marked so.
+    pub published: mpsc::Receiver<Vec<String>>,
+}
+
+type Loading = Pin<Box<dyn Future<Output = anyhow::Result<Loaded>> + Send>>;
+
+/// Owns partitions and everything in them.
+pub struct Worker {
+    tools: Tools,
+    config: Config,
+    policy: Policy,
+    owned: BTreeMap<PartitionId, Owned>,
+    readers: Readers,
+    warm: Warm,
+    outbox: OutboxSender,
+    releaser: Releaser,
+    /// What waits for states to be loaded, and their loading.
+    work: Option<(Work, Loading)>,
+    checkpointing: Checkpointing,
+    due_loading: FuturesUnordered<DueLoading>,
+    scratch: Vec<u8>,
+    /// Messages that the server still held behind the last batch.
+    pending: u64,
+    last_stored_at: Timestamp,
+    progress: watch::Sender<Instant>,
+}
+
+impl Worker {
+    /// A worker that owns nothing yet; `progress` is told whenever it gets ahead or finds nothing to do.
+    pub fn new(
+        tools: Tools,
+        config: Config,
+        policy: Policy,
+        outbox: OutboxSender,
+        releaser: Releaser,
+        progress: watch::Sender<Instant>,
+    ) -> Self {
+        let readers = Readers::new(tools.reading.clone(), &tools.tracker, config.catch_up_batch);
+        Self {
+            readers,
+            warm: Warm::new(config.cache_bytes),
+            owned: BTreeMap::new(),
+            outbox,
+            releaser,
+            work: None,
+            checkpointing: Checkpointing::default(),
+            due_loading: FuturesUnordered::new(),
+            scratch: Vec::new(),
+            pending: 0,
+            last_stored_at: Timestamp::default(),
+            progress,
+            tools,
+            config,
+            policy,
+        }
+    }
+
+    /// Works until `stop`; then finishes what is in hand, stores a last checkpoint and gives the partitions back.
+    pub async fn run(mut self, mut inlets: Inlets, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut rules = self.tools.rules.clone();
+        rules.mark_unchanged();
+        loop {
+            let wake = tokio::time::sleep(self.wake_after());
+            let may_read = self.work.is_none() && self.dirty() < self.config.dirty_customers_max;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                update = inlets.leases.recv() => match update {
+                    Some(update) => self.take_leases(update).await?,
+                    None => break,
+                },
+                stored = self.checkpointing.stored() => self.checkpoint_stored(stored)?,
+                Some(due) = self.due_loading.next() => {
+                    let (partition, rows) = due?;
+                    self.schedule(partition, rows);
+                }
+                loaded = poll_work(&mut self.work) => self.loaded(loaded?)?,
+                Some(question) = inlets.questions.recv() => self.answer(question),
+                Some(ids) = inlets.published.recv() => self.checkpointing.published(ids),
+                Ok(()) = rules.changed() => self.change_rules(),
+                read = self.readers.next(), if may_read => self.take_batch(read)?,
+                () = wake => {}
+            }
+            self.look_around()?;
+        }
+        self.finish(inlets).await
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.tools.now)()
+    }
+
+    fn dirty(&self) -> usize {
+        self.owned.values().map(|owned| owned.engine.dirty()).sum()
+    }
+
+    fn wake_after(&self) -> Duration {
+        let outgoing = self.owned.values().any(|owned| owned.engine.has_outgoing());
+        if outgoing && !self.checkpointing.is_under_way() { self.config.checkpoint_linger().min(TICK) } else { TICK }
+    }
+
+    /// The server holds more than a batch for us: throughput counts, not latency.
+    fn catches_up(&self) -> bool {
+        self.pending > self.config.catch_up_batch as u64
+    }
+
+    /// What was taken from the stream last lies so far back that silence cannot be told from what is still to come.
+    fn lags(&self, now: Timestamp) -> bool {
+        self.pending > 0 && now.millis_since(self.last_stored_at) > 10_000
+    }
+
+    /// What does not wait for a message: silence, checkpoints, loading.
+    fn look_around(&mut self) -> anyhow::Result<()> {
+        let now = self.now();
+        if !self.lags(now) {
+            self.notice_silence(now)?;
+        }
+        self.start_checkpoint_if_due(now);
+        if self.pending == 0 && !self.checkpointing.is_overdue() {
+            self.progress.send_replace(Instant::now());
+        }
+        Ok(())
+    }
+
+    async fn take_leases(&mut self, update: LeaseUpdate) -> anyhow::Result<()> {
+        for partition in update.lost {
+            self.drop_partition(partition, "another instance has taken it over");
+        }
+        for partition in update.surplus {
+            if let Some(owned) = self.owned.get_mut(&partition)
+                && !owned.releasing
+            {
+                info!(partition = %partition, "handing {partition} over to another instance");
+                owned.releasing = true;
+            }
+        }
+        let gained = update.gained.len();
+        for lease in update.gained {
+            let partition = lease.partition;
+            let owned = Owned::take_over(lease, &self.tools, self.policy, &self.outbox)
+                .await
+                .with_context(|| format!("cannot take partition {partition} over"))?;
+            self.tools.metrics.partition_acquired(partition, owned.epoch.0);
+            self.tools.metrics.takeovers.inc();
+            self.owned.insert(partition, owned);
+        }
+        if gained > 0 {
+            info!(partitions = self.owned.len(), "owning {} partitions, {gained} of them new", self.owned.len());
+        }
+        self.update_readers();
+        Ok(())
+    }
+
+    fn update_readers(&mut self) {
+        let positions = self
+            .owned
+            .iter()
+            .filter(|(_, owned)| !owned.releasing)
+            .map(|(partition, owned)| (*partition, owned.reading_from()))
+            .collect();
+        self.readers.read(positions, self.config.partitions, &self.tools.instance);
+    }
+
+    fn drop_partition(&mut self, partition: PartitionId, why: &str) {
+        if let Some(owned) = self.owned.remove(&partition) {
+            warn!(partition = %partition, epoch = %owned.epoch, "dropped {partition}: {why}");
+            self.tools.metrics.partition_released(partition);
+            self.update_readers();
+        }
+    }
+
+    /// New rules: those in memory are scored at once, the others by a sweep.
+    fn change_rules(&mut self) {
+        let book = self.tools.rules.borrow().clone();
+        let now = self.now();
+        let mut rescored = 0;
+        for owned in self.owned.values_mut() {
+            rescored += owned.change_rules(&book, now);
+        }
+        self.tools.metrics.rescored_customers.inc_by(rescored);
+        info!(rules = book.hash(), customers = rescored, "rules changed: scored {rescored} customers in memory anew");
+    }
+
+    fn answer(&self, question: RiskQuestion) {
+        let answer = self.look_up(&question);
+        if question.answer.send(answer).is_err() {
+            debug!("nobody waits for the answer any more");
+        }
+    }
+
+    fn look_up(&self, question: &RiskQuestion) -> RiskAnswer {
+        let Some((account, token)) = question.key.split_once('.') else { return RiskAnswer::NotHere };
+        let partition = subject::partition_of(account, token, self.config.partitions);
+        let Some(owned) = self.owned.get(&partition) else { return RiskAnswer::NotHere };
+        let now = self.now();
+        if let Some(slot) = owned.engine.find(&question.key) {
+            let Ok(customer) = CustomerId::parse(owned.engine.customer_id(slot)) else { return RiskAnswer::NotHere };
+            return report(customer, owned.engine.state(slot), owned.engine.rules(slot), question.as_of, now);
+        }
+        let warm = self.warm.peek(&question.key, owned.epoch);
+        match warm.map(|warm| (snapshot::decode(&warm.snapshot), warm.customer)) {
+            Some((Ok(state), customer)) => {
+                report(customer, &state, &self.tools.rules.borrow().of(account), question.as_of, now)
+            }
+            _ => RiskAnswer::NotHere,
+        }
+    }
+
+    /// Stores what is in hand, publishes what can be, gives the partitions back.
+    async fn finish(mut self, mut inlets: Inlets) -> anyhow::Result<()> {
+        self.readers.close();
+        if let Some((work, loading)) = self.work.take() {
+            match loading.await {
+                Ok(loaded) => self.finish_work(work, loaded)?,
+                Err(error) => warn!("leaving the last batch to the next start: {error:#}"),
+            }
+        }
+        for _ in 0..2 {
+            while self.checkpointing.is_under_way() {
+                let stored = self.checkpointing.stored().await;
+                self.checkpoint_stored(stored)?;
+            }
+            while let Ok(ids) = inlets.published.try_recv() {
+                self.checkpointing.published(ids);
+            }
+            let now = self.now();
+            self.start_checkpoint(now);
+        }
+        while self.checkpointing.is_under_way() {
+            let stored = self.checkpointing.stored().await;
+            self.checkpoint_stored(stored)?;
+        }
+        let leases: Vec<_> = self.owned.iter().map(|(partition, owned)| (*partition, owned.epoch)).collect();
+        info!(partitions = leases.len(), "stored the last checkpoint, giving {} partitions back", leases.len());
+        self.releaser.release_all(leases).await;
+        Ok(())
+    }
+}
+
+/// Resolves when the states that the work waits for are loaded; never while nothing waits.
+async fn poll_work(work: &mut Option<(Work, Loading)>) -> anyhow::Result<Loaded> {
+    match work {
+        Some((_, loading)) => loading.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A customer's risk, or why it cannot be told.
+pub(crate) fn report(
+    customer: CustomerId,
+    state: &CustomerState,
+    rules: &Rules,
+    as_of: Option<Timestamp>,
+    now: Timestamp,
+) -> RiskAnswer {
+    let newest = state.newest();
+    if as_of.is_some_and(|as_of| as_of < newest) {
+        return RiskAnswer::TooEarly { newest };
+    }
+    let as_of = as_of.unwrap_or(now).max(newest);
+    let assessment = assess(state, rules, as_of);
+    let forecast = forecast(state, rules, as_of);
+    RiskAnswer::Report(Box::new(RiskReport::new(customer, assessment, state.mrr(), as_of, forecast)))
+}

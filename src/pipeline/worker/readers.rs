@@ -1,0 +1,165 @@
+//! Which consumers read for the owned partitions, each in a task of its own that hands over batches.
+//!
+//! Whoever owns all partitions reads the whole stream through one unfiltered consumer, the cheapest way for the server;
+//! whoever shares them reads each through its own filter.
+
+use std::collections::BTreeMap;
+
+use async_nats::jetstream;
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::owned::ReadingFrom;
+use crate::{
+    event::ids::PartitionId,
+    stream::{
+        reader::{ReadBatch, Reader, ReaderConfig, ReaderError},
+        topology::EVENTS,
+    },
+};
+
+/// Batches that may wait for the worker.
+const BATCHES_AHEAD: usize = 2;
+
+/// What one consumer brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Scope {
+    /// The whole stream.
+    All,
+    /// One partition.
+    One(PartitionId),
+}
+
+/// A batch, or why there is none.
+pub(super) struct Read {
+    pub(super) scope: Scope,
+    pub(super) batch: Result<ReadBatch, ReaderError>,
+    generation: u64,
+}
+
+struct Active {
+    generation: u64,
+    stop: CancellationToken,
+    /// The epochs it reads for: with any other it must start anew.
+    epochs: BTreeMap<PartitionId, u64>,
+}
+
+/// The consumers that read for the owned partitions.
+pub(super) struct Readers {
+    context: jetstream::Context,
+    tracker: TaskTracker,
+    batch: usize,
+    active: BTreeMap<Scope, Active>,
+    generation: u64,
+    sender: mpsc::Sender<Read>,
+    receiver: mpsc::Receiver<Read>,
+}
+
+impl Readers {
+    pub(super) fn new(context: jetstream::Context, tracker: &TaskTracker, batch: usize) -> Self {
+        let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
+        Self { context, tracker: tracker.clone(), batch, active: BTreeMap::new(), generation: 0, sender, receiver }
+    }
+
+    /// The next batch of a consumer that still reads.
+    pub(super) async fn next(&mut self) -> Read {
+        loop {
+            let read = self.receiver.recv().await.expect("the sender lives as long as the readers");
+            if self.active.get(&read.scope).is_some_and(|active| active.generation == read.generation) {
+                return read;
+            }
+        }
+    }
+
+    /// Reads for exactly these partitions from now on.
+    pub(super) fn read(&mut self, positions: BTreeMap<PartitionId, ReadingFrom>, partitions: u16, instance: &str) {
+        let mut wanted: BTreeMap<Scope, BTreeMap<PartitionId, ReadingFrom>> = BTreeMap::new();
+        let all = positions.len() == usize::from(partitions);
+        for (partition, from) in positions {
+            let scope = if all { Scope::All } else { Scope::One(partition) };
+            wanted.entry(scope).or_default().insert(partition, from);
+        }
+        let epochs = |scope: &BTreeMap<PartitionId, ReadingFrom>| {
+            scope.iter().map(|(partition, from)| (*partition, from.epoch.0)).collect::<BTreeMap<_, _>>()
+        };
+        self.active.retain(|scope, active| {
+            let stays = wanted.get(scope).is_some_and(|from| epochs(from) == active.epochs);
+            if !stays {
+                active.stop.cancel();
+            }
+            stays
+        });
+        for (scope, from) in wanted {
+            if !self.active.contains_key(&scope) {
+                let epochs = epochs(&from);
+                self.start(scope, &from, instance, epochs);
+            }
+        }
+    }
+
+    /// Reads no more.
+    pub(super) fn close(&mut self) {
+        for (_, active) in std::mem::take(&mut self.active) {
+            active.stop.cancel();
+        }
+    }
+
+    fn start(
+        &mut self,
+        scope: Scope,
+        from: &BTreeMap<PartitionId, ReadingFrom>,
+        instance: &str,
+        epochs: BTreeMap<PartitionId, u64>,
+    ) {
+        self.generation += 1;
+        let (generation, stop) = (self.generation, CancellationToken::new());
+        let Some(first) = from.values().min_by_key(|from| from.applied) else { return };
+        let newest_epoch = epochs.values().max().copied().unwrap_or_default();
+        let part = match scope {
+            Scope::All => "all".to_owned(),
+            Scope::One(partition) => partition.to_string(),
+        };
+        let mut config =
+            ReaderConfig::new(format!("churnd-{part}-e{newest_epoch}-{}", consumer_name(instance)), first.applied);
+        config.batch = self.batch;
+        config.start_stored_at = first.applied_at;
+        config.stream_created = first.stream_created;
+        if let Scope::One(PartitionId(number)) = scope {
+            config.filter = Some(format!("churn.p.{number}.>"));
+        }
+        let reader = Reader::open(&self.context, EVENTS, config);
+        let task = read_on(reader, scope, generation, self.sender.clone(), stop.clone());
+        self.tracker.spawn(task);
+        self.active.insert(scope, Active { generation, stop, epochs });
+    }
+}
+
+async fn read_on(
+    mut reader: Reader,
+    scope: Scope,
+    generation: u64,
+    sender: mpsc::Sender<Read>,
+    stop: CancellationToken,
+) {
+    loop {
+        let batch = tokio::select! {
+            () = stop.cancelled() => break,
+            batch = reader.next_batch() => batch,
+        };
+        let read = Read { scope, batch, generation };
+        let sent = tokio::select! {
+            () = stop.cancelled() => break,
+            sent = sender.send(read) => sent,
+        };
+        if sent.is_err() {
+            break;
+        }
+    }
+    reader.close().await;
+}
+
+/// A consumer's name may hold only some characters.
+fn consumer_name(instance: &str) -> String {
+    instance.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).take(48).collect()
+}
+

@@ -1,0 +1,155 @@
+//! Silence: customers that are due although nothing happened, imports that are over, and stored customers that must be
+//! scored by other rules.
+
+use std::{future::Future, pin::Pin};
+
+use tracing::{debug, info};
+
+use super::{
+    Worker,
+    intake::{Work, retry},
+    owned::Owned,
+};
+use crate::{
+    event::{ids::PartitionId, time::Timestamp},
+    store::states::{DueRow, LoadedState},
+};
+
+/// Due customers that are loaded at a time.
+const DUE_AT_ONCE: usize = 1_000;
+/// Stored customers that are scored anew at a time.
+const SWEEP_AT_ONCE: i64 = 500;
+/// Rows that one look for due customers brings.
+const DUE_PAGE: i64 = 10_000;
+const HOUR_MILLIS: i64 = 3_600_000;
+
+pub(super) type DueLoading = Pin<Box<dyn Future<Output = anyhow::Result<(PartitionId, Vec<DueRow>)>> + Send>>;
+
+impl Worker {
+    /// Begins at most one piece of work that silence asks for.
+    pub(super) fn notice_silence(&mut self, now: Timestamp) -> anyhow::Result<()> {
+        self.settle(now);
+        if self.work.is_some() {
+            return Ok(());
+        }
+        if let Some((partition, keys)) = self.owned.values_mut().find_map(|owned| take_due(owned, now)) {
+            return self.begin(Work::Due { partition, keys });
+        }
+        if let Some(partition) = self.owned.values_mut().find_map(|owned| wants_due(owned, now)) {
+            self.look_for_due(partition, now);
+            return Ok(());
+        }
+        let sweeping = self.owned.iter().find(|(_, owned)| owned.sweep.is_some() && !owned.releasing);
+        if let Some((partition, _)) = sweeping.filter(|_| self.dirty() * 2 < self.config.dirty_customers_max) {
+            self.load_sweep_page(*partition);
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, now: Timestamp) {
+        let most = self.config.hot_customers.max(1);
+        let waiting: usize = self.owned.values().map(|owned| owned.engine.unsettled()).sum();
+        for owned in self.owned.values_mut() {
+            if owned.engine.settles_at().is_some() {
+                let settled = owned.engine.settle(now, waiting > most);
+                if settled > 0 {
+                    debug!(customers = settled, "an import into {} is over: scored {settled} customers", owned.engine.id());
+                    self.checkpointing.note_change();
+                }
+            }
+        }
+    }
+
+    pub(super) fn evaluate_due(&mut self, partition: PartitionId, keys: &[Box<str>], now: Timestamp) {
+        let Some(owned) = self.owned.get_mut(&partition) else { return };
+        for key in keys {
+            if let Some(slot) = owned.engine.find(key) {
+                owned.engine.evaluate_due(slot, now);
+            }
+        }
+        self.checkpointing.note_change();
+    }
+
+    /// Looks the next hours' due customers up in the store; they come back as work.
+    fn look_for_due(&mut self, partition: PartitionId, now: Timestamp) {
+        let horizon = Timestamp::start_of_hour(now.hour() + 2);
+        let Some(owned) = self.owned.get_mut(&partition) else { return };
+        owned.engine.extend_due_horizon(horizon);
+        owned.due_wanted = None;
+        let store = self.tools.store.clone();
+        let loading: DueLoading = Box::pin(async move {
+            let mut rows: Vec<DueRow> = Vec::new();
+            loop {
+                let after = rows.last().map(|row: &DueRow| (row.account.clone(), row.token.clone()));
+                let page = retry("look for due customers", || {
+                    store.load_due(&[partition], horizon.hour() - 1, after.clone(), DUE_PAGE)
+                })
+                .await?;
+                let full = page.len() as i64 >= DUE_PAGE;
+                rows.extend(page);
+                if !full {
+                    return Ok((partition, rows));
+                }
+            }
+        });
+        self.due_loading.push(loading);
+    }
+
+    /// Takes what a look for due customers brought.
+    pub(super) fn schedule(&mut self, partition: PartitionId, rows: Vec<DueRow>) {
+        if let Some(owned) = self.owned.get_mut(&partition) {
+            owned.schedule(rows);
+        }
+    }
+
+    fn load_sweep_page(&mut self, partition: PartitionId) {
+        let Some(owned) = self.owned.get(&partition) else { return };
+        let after = owned.sweep.clone().flatten();
+        let store = self.tools.store.clone();
+        let loading = Box::pin(async move {
+            let after = after.map(|(account, token)| crate::event::ids::AccountId::parse(&account).map(|account| (account, token)));
+            let after = after.transpose()?;
+            retry("load customers to score anew", || store.load_page(partition, after.clone(), SWEEP_AT_ONCE)).await
+        });
+        self.work = Some((Work::Sweep { partition }, loading));
+    }
+
+    /// Scores a page of stored customers by the rules in force.
+    pub(super) fn sweep_page(
+        &mut self,
+        partition: PartitionId,
+        rows: Vec<LoadedState>,
+        now: Timestamp,
+    ) -> anyhow::Result<()> {
+        let last = rows.last().map(|row| (row.account.to_string(), row.token.clone()));
+        let full = rows.len() as i64 >= SWEEP_AT_ONCE;
+        self.tools.metrics.rescored_customers.inc_by(rows.len() as u64);
+        for row in rows {
+            let Some((partition, slot)) = self.admit_row(row, now)? else { continue };
+            if let Some(owned) = self.owned.get_mut(&partition) {
+                owned.engine.evaluate_due(slot, now);
+            }
+        }
+        self.checkpointing.note_change();
+        let hash = self.tools.rules.borrow().hash();
+        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
+        if full {
+            owned.sweep = Some(last);
+        } else {
+            info!(partition = %partition, "all customers of {partition} are scored by the rules in force");
+            owned.sweep = None;
+            owned.rules_hash = Some(hash);
+        }
+        Ok(())
+    }
+}
+
+fn take_due(owned: &mut Owned, now: Timestamp) -> Option<(PartitionId, Vec<Box<str>>)> {
+    let keys = owned.engine.take_due(now, DUE_AT_ONCE);
+    (!keys.is_empty()).then(|| (owned.engine.id(), keys))
+}
+
+/// The due customers of the next minutes are not all known yet.
+fn wants_due(owned: &mut Owned, now: Timestamp) -> Option<PartitionId> {
+    (owned.engine.due_horizon() < now.plus_millis(HOUR_MILLIS / 6)).then(|| owned.engine.id())
+}

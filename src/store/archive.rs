@@ -1,0 +1,183 @@
+//! The archive: every event as it was stored, one table partition per UTC day, off the scoring path.
+//!
+//! Written by COPY in the transaction that moves the archive's own watermark (role `archive` in `partitions`), so each
+//! event stands in it exactly once. Days are created and dropped by functions of the database, so that the daemon's role
+//! needs no right to change tables.
+
+use std::{collections::BTreeSet, pin::pin};
+
+use deadpool_postgres::tokio_postgres::{binary_copy::BinaryCopyInWriter, types::Type};
+use uuid::Uuid;
+
+use super::{
+    Store,
+    checkpoint::{Advance, CommitState, advance, fenced, standing},
+    error::StoreError,
+    tx::Tx,
+    values::{PgText, PgTime, bigint, smallint},
+};
+use crate::{
+    engine::checkpoint::Counters,
+    event::{
+        ids::{AccountId, CustomerId, Epoch, PartitionId, StreamSequence},
+        time::Timestamp,
+    },
+};
+
+/// An event as the archive keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchivedEvent {
+    /// Its position in the stream.
+    pub sequence: StreamSequence,
+    /// When the stream stored it: decides the day it stands under.
+    pub stored_at: Timestamp,
+    /// The event stream's partition it belongs to.
+    pub partition: PartitionId,
+    /// The tenant.
+    pub account: AccountId,
+    /// The customer's subject token.
+    pub token: Box<str>,
+    /// The customer's full id, where it is known.
+    pub customer: Option<CustomerId>,
+    /// The event's name.
+    pub name: String,
+    /// The event's id, if it has one.
+    pub event_id: Option<String>,
+    /// When it happened.
+    pub occurred_at: Timestamp,
+    /// Who of the customer's people did it.
+    pub user_id: Option<String>,
+    /// Its properties as JSON.
+    pub properties: Option<String>,
+}
+
+/// A stretch of the stream to be archived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveWrite {
+    /// Names this write; the same when it is tried again.
+    pub id: Uuid,
+    /// The archive's partition: 0 where one instance archives the whole stream.
+    pub partition: PartitionId,
+    /// The lease's epoch.
+    pub epoch: Epoch,
+    /// The watermark the stretch begins at.
+    pub from: StreamSequence,
+    /// The watermark it ends at.
+    pub to: StreamSequence,
+    /// When the message at `to` was stored.
+    pub to_time: Option<Timestamp>,
+    /// When the stream was created.
+    pub stream_created: Option<Timestamp>,
+    /// The events; messages that are none are left out.
+    pub events: Vec<ArchivedEvent>,
+}
+
+const DOING: &str = "archive events";
+const COPY: &str = "COPY events (sequence, stored_at, partition, account, token, customer, name, event_id, occurred_at,
+    user_id, properties) FROM STDIN (FORMAT binary)";
+const COLUMN_TYPES: [Type; 11] = [
+    Type::INT8,
+    Type::TIMESTAMPTZ,
+    Type::INT2,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TIMESTAMPTZ,
+    Type::TEXT,
+    Type::TEXT,
+];
+const ADD_DAY: &str = "SELECT churnd_add_event_day(date '1970-01-01' + $1::integer)";
+const DROP_DAYS: &str = "SELECT churnd_drop_event_days(date '1970-01-01' + $1::integer)";
+
+impl Store {
+    /// Archives a stretch of the stream and moves the archive's watermark, in one transaction; storing the same write
+    /// again is harmless.
+    pub async fn copy_events(&self, write: &ArchiveWrite) -> Result<(), StoreError> {
+        self.add_days(&write.events).await?;
+        let advances = [write.advance()];
+        let lease = self.lease().as_secs_f64();
+        self.transaction(DOING, async |tx| match advance(tx, "archive", write.id, lease, &advances).await? {
+            CommitState::NotCommitted => copy(tx, &write.events).await,
+            CommitState::Committed => Ok(()),
+            CommitState::Fenced(partition) => Err(fenced(&advances, partition)),
+        })
+        .await
+    }
+
+    /// Looks up what became of a write whose COMMIT was not answered.
+    pub async fn archive_stood(&self, write: &ArchiveWrite) -> Result<CommitState, StoreError> {
+        let advances = [write.advance()];
+        self.transaction("look up an archive write", async |tx| standing(tx, "archive", write.id, &advances).await)
+            .await
+    }
+
+    /// Drops all days before the one that `instant` lies in; says how many.
+    pub async fn drop_archive_before(&self, instant: Timestamp) -> Result<u32, StoreError> {
+        let day = day_number(instant);
+        let rows =
+            self.transaction("drop old days of the archive", async |tx| tx.query(DROP_DAYS, &[&day]).await).await?;
+        Ok(rows.first().map_or(0, |row| row.get::<_, i32>(0)).unsigned_abs())
+    }
+
+    /// Creates the days that are missing, outside of the copy: the table is locked for an instant only.
+    async fn add_days(&self, events: &[ArchivedEvent]) -> Result<(), StoreError> {
+        let days: BTreeSet<i32> = events.iter().map(|event| day_number(event.stored_at)).collect();
+        for day in days {
+            self.transaction("add a day to the archive", async |tx| tx.query(ADD_DAY, &[&day]).await).await?;
+        }
+        Ok(())
+    }
+}
+
+impl ArchiveWrite {
+    fn advance(&self) -> Advance<'_> {
+        Advance {
+            partition: self.partition,
+            epoch: self.epoch,
+            from: self.from,
+            to: self.to,
+            to_time: self.to_time,
+            stream_created: self.stream_created,
+            rules_hash: None,
+            counters: Counters::default(),
+        }
+    }
+}
+
+async fn copy(tx: &Tx<'_>, events: &[ArchivedEvent]) -> Result<(), StoreError> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let failed = |error| tx.failed(&error);
+    let sink = tx.inner().copy_in(COPY).await.map_err(failed)?;
+    let mut writer = pin!(BinaryCopyInWriter::new(sink, &COLUMN_TYPES));
+    for event in events {
+        writer
+            .as_mut()
+            .write(&[
+                &bigint(event.sequence.0),
+                &PgTime(event.stored_at),
+                &smallint(event.partition),
+                &event.account.as_str(),
+                &&*event.token,
+                &event.customer.as_ref().map(|customer| PgText(customer.as_str())),
+                &PgText(&event.name),
+                &event.event_id.as_deref().map(PgText),
+                &PgTime(event.occurred_at),
+                &event.user_id.as_deref().map(PgText),
+                &event.properties.as_deref().map(PgText),
+            ])
+            .await
+            .map_err(failed)?;
+    }
+    writer.as_mut().finish().await.map_err(failed)?;
+    Ok(())
+}
+
+/// Days since 1970, within what a `date` holds.
+fn day_number(instant: Timestamp) -> i32 {
+    const LAST_DAY: i64 = 2_932_896; // 9999-12-31
+    i32::try_from(instant.day().clamp(0, LAST_DAY)).unwrap_or(0)
+}

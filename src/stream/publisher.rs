@@ -1,0 +1,275 @@
+//! Publishing with confirmation: nothing counts as published before the stream's PubAck.
+//!
+//! Many publishes are under way at once, never more than the window. Every future that holds a place in the window is
+//! polled until it gives the place back: holding un-awaited ack futures beyond the client's limit would be a deadlock.
+//! Time-outs, missing responders and broken connections are tried again until the caller's patience ends, so a message
+//! may be stored twice unless it carries a message id (within the stream's duplicate window).
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::{
+    Client, Subject,
+    header::{HeaderMap, NATS_MESSAGE_ID},
+    jetstream::{
+        self, Context, ErrorCode,
+        context::{ContextBuilder, PublishErrorKind},
+        publish::PublishAck,
+    },
+};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use tokio::{sync::Semaphore, time::Instant};
+use tracing::debug;
+
+use super::{BoxError, backoff::Backoff};
+use crate::event::ids::StreamSequence;
+
+/// How many publishes wait for their PubAck at once; measured: any window from 256 on is as fast.
+pub const DEFAULT_WINDOW: usize = 512;
+/// How long a publish is tried by default.
+pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(30);
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A message to publish.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// Where to.
+    pub subject: Subject,
+    /// The body.
+    pub payload: Bytes,
+    /// Headers besides the message id.
+    pub headers: Option<HeaderMap>,
+    /// `Nats-Msg-Id`: within its duplicate window the stream stores a message of this id once.
+    pub message_id: Option<String>,
+}
+
+impl Outgoing {
+    /// A message without headers.
+    pub fn new(subject: impl Into<Subject>, payload: impl Into<Bytes>) -> Self {
+        Self { subject: subject.into(), payload: payload.into(), headers: None, message_id: None }
+    }
+
+    /// The same message with an id.
+    #[must_use]
+    pub fn with_id(mut self, id: impl Into<String>) -> Self {
+        self.message_id = Some(id.into());
+        self
+    }
+
+    /// The same message with headers.
+    #[must_use]
+    pub fn with_headers(mut self, headers: HeaderMap) -> Self {
+        self.headers = Some(headers);
+        self
+    }
+
+    fn all_headers(&self) -> Option<HeaderMap> {
+        let Some(id) = &self.message_id else { return self.headers.clone() };
+        let mut headers = self.headers.clone().unwrap_or_default();
+        headers.insert(NATS_MESSAGE_ID, id.as_str());
+        Some(headers)
+    }
+}
+
+/// The stream's confirmation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PubAck {
+    /// The stream that stored the message.
+    pub stream: String,
+    /// The message's place in it.
+    pub sequence: StreamSequence,
+    /// The stream had the message already.
+    pub duplicate: bool,
+}
+
+/// Why a message was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The subject is taken for ever, as alerts are: the message arrived earlier. Success, for those who repeat.
+    #[error("a message with the subject {subject} is there already")]
+    AlreadyThere {
+        /// The whole subject.
+        subject: String,
+    },
+    /// No stream takes the subject, or nobody answered, until the caller's patience ended.
+    #[error("nats did not confirm a message to {subject} in time")]
+    Unconfirmed {
+        /// The whole subject.
+        subject: String,
+        /// What the last attempt ended with.
+        #[source]
+        source: BoxError,
+    },
+    /// The stream has reached its size limit and refuses what is new.
+    #[error("the stream is full; it refused a message to {subject}: {description}")]
+    Full {
+        /// The whole subject.
+        subject: String,
+        /// The server's own words.
+        description: String,
+    },
+    /// The message is larger than the server or the stream takes.
+    #[error("a message of {bytes} bytes to {subject} is too large")]
+    TooLarge {
+        /// The whole subject.
+        subject: String,
+        /// The body's size.
+        bytes: usize,
+    },
+    /// The server refused the message for another reason, or confirmed something else.
+    #[error("nats refused a message to {subject}: {description}")]
+    Refused {
+        /// The whole subject.
+        subject: String,
+        /// The server's own words.
+        description: String,
+    },
+}
+
+impl PublishError {
+    /// The same publish may succeed later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unconfirmed { .. } | Self::Full { .. })
+    }
+}
+
+/// Publishes over one connection; cheap to clone, and all clones share the window.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    context: Context,
+    window: Arc<Semaphore>,
+    size: usize,
+    patience: Duration,
+}
+
+impl Publisher {
+    /// Publishes over `client` with at most `window` messages under way.
+    pub fn new(client: Client, window: usize) -> Self {
+        let size = window.max(1);
+        // The window is the only brake. The client's own limit must not be reached: cancelled publishes keep their
+        // permits until the ack comes or times out, so it is set to twice as many.
+        let context = ContextBuilder::new()
+            .timeout(ACK_TIMEOUT)
+            .ack_timeout(ACK_TIMEOUT)
+            .max_ack_inflight(size * 2)
+            .build(client);
+        Self { context, window: Arc::new(Semaphore::new(size)), size, patience: DEFAULT_PATIENCE }
+    }
+
+    /// The same publisher with another patience.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// The JetStream context that it publishes through.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Publishes one message and waits until it is stored, as long as the publisher's patience lasts.
+    pub async fn publish(&self, message: Outgoing) -> Result<PubAck, PublishError> {
+        self.publish_until(&message, Instant::now() + self.patience).await
+    }
+
+    /// Publishes one message and waits until it is stored, but not beyond `deadline`.
+    pub async fn publish_until(&self, message: &Outgoing, deadline: Instant) -> Result<PubAck, PublishError> {
+        let _place = self.window.acquire().await.expect("the window is never closed");
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+        loop {
+            let error = match self.attempt(message).await {
+                Ok(ack) => return Ok(ack),
+                Err(error) => error,
+            };
+            let pause = backoff.next_wait();
+            if !matches!(error, PublishError::Unconfirmed { .. }) || Instant::now() + pause >= deadline {
+                return Err(error);
+            }
+            debug!(subject = %message.subject, error = %error, "publishing again");
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Publishes all messages, each sent in the given order and up to a window of them under way at once; the results
+    /// come in the same order. A message that had to be tried again may be stored after later ones.
+    pub async fn publish_all<I>(&self, messages: I) -> Vec<Result<PubAck, PublishError>>
+    where
+        I: IntoIterator<Item = Outgoing>,
+        I::IntoIter: Send,
+    {
+        self.pipeline(stream::iter(messages)).collect().await
+    }
+
+    /// Like [`Self::publish_all`], for any stream of messages and with each result as it comes, in order.
+    pub fn pipeline<'a, S>(&'a self, messages: S) -> impl Stream<Item = Result<PubAck, PublishError>> + Send + 'a
+    where
+        S: Stream<Item = Outgoing> + Send + 'a,
+    {
+        messages.map(move |message| self.publish(message)).buffered(self.size)
+    }
+
+    async fn attempt(&self, message: &Outgoing) -> Result<PubAck, PublishError> {
+        let (subject, payload) = (message.subject.clone(), message.payload.clone());
+        let sent = match message.all_headers() {
+            Some(headers) => self.context.publish_with_headers(subject, headers, payload).await,
+            None => self.context.publish(subject, payload).await,
+        };
+        let answer = match sent {
+            Ok(confirmation) => confirmation.await,
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(ack) => checked(message, ack),
+            Err(error) => Err(classified(message, error)),
+        }
+    }
+}
+
+/// A confirmation must name a stream and a place in it.
+fn checked(message: &Outgoing, ack: PublishAck) -> Result<PubAck, PublishError> {
+    if ack.stream.is_empty() || ack.sequence == 0 {
+        let description = format!("it confirmed stream `{}`, sequence {}", ack.stream, ack.sequence);
+        return Err(PublishError::Refused { subject: message.subject.to_string(), description });
+    }
+    Ok(PubAck { stream: ack.stream, sequence: StreamSequence(ack.sequence), duplicate: ack.duplicate })
+}
+
+fn classified(message: &Outgoing, error: jetstream::context::PublishError) -> PublishError {
+    let subject = message.subject.to_string();
+    let bytes = message.payload.len();
+    match error.kind() {
+        PublishErrorKind::MaxPayloadExceeded => PublishError::TooLarge { subject, bytes },
+        PublishErrorKind::StreamNotFound
+        | PublishErrorKind::TimedOut
+        | PublishErrorKind::BrokenPipe
+        | PublishErrorKind::MaxAckPending => PublishError::Unconfirmed { subject, source: error.into() },
+        PublishErrorKind::WrongLastMessageId | PublishErrorKind::WrongLastSequence => {
+            PublishError::Refused { subject, description: error.to_string() }
+        }
+        PublishErrorKind::Other => match refusal(&error) {
+            Some(refusal) => refused(subject, bytes, refusal),
+            None => PublishError::Unconfirmed { subject, source: error.into() },
+        },
+    }
+}
+
+fn refusal(error: &jetstream::context::PublishError) -> Option<&jetstream::Error> {
+    std::error::Error::source(error)?.downcast_ref()
+}
+
+/// The server gives one code to all that its store refuses; only the words tell the cases apart.
+fn refused(subject: String, bytes: usize, error: &jetstream::Error) -> PublishError {
+    let description = error.to_string();
+    match error.error_code() {
+        ErrorCode::STREAM_STORE_FAILED if description.contains("per subject") => PublishError::AlreadyThere { subject },
+        ErrorCode::STREAM_STORE_FAILED if description.contains("exceeded") => {
+            PublishError::Full { subject, description }
+        }
+        ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM => {
+            PublishError::TooLarge { subject, bytes }
+        }
+        _ if error.code() == 503 => PublishError::Unconfirmed { subject, source: error.clone().into() },
+        _ => PublishError::Refused { subject, description },
+    }
+}

@@ -1,0 +1,127 @@
+//! A NATS server and a database for one test.
+//!
+//! Each test has a `nats-server` of its own. The tests of one process share a Postgres; each gets a copy of a database
+//! that was migrated once. A test that kills its Postgres asks for one of its own.
+
+use std::{
+    path::Path,
+    sync::{Arc, Weak},
+};
+
+use churnd::embedded::{
+    nats::{NatsOptions, NatsServer},
+    postgres::{PgOptions, Postgres},
+    tools::Tools,
+};
+use tokio::sync::Mutex;
+
+use super::{Scratch, daemon};
+
+/// The account that a fresh cluster knows.
+pub(crate) const ACCOUNT: &str = "acme";
+
+const TEMPLATE: &str = "migrated";
+
+/// The servers of one test, provisioned and migrated, with the account `acme`.
+pub(crate) struct Cluster {
+    pub(crate) nats: NatsServer,
+    pub(crate) database: String,
+    postgres: Arc<SharedPostgres>,
+    scratch: Scratch,
+}
+
+/// A Postgres with the directory it lives in, which goes after it.
+struct SharedPostgres {
+    server: Postgres,
+    _scratch: Scratch,
+}
+
+impl Cluster {
+    /// Servers for a test that leaves Postgres alone.
+    pub(crate) async fn start() -> Self {
+        /// Kept as long as any test of this process needs it.
+        static SHARED: Mutex<Weak<SharedPostgres>> = Mutex::const_new(Weak::new());
+        let mut shared = SHARED.lock().await;
+        let postgres = match shared.upgrade() {
+            Some(postgres) => postgres,
+            None => {
+                let postgres = SharedPostgres::start().await;
+                *shared = Arc::downgrade(&postgres);
+                postgres
+            }
+        };
+        let database = format!("test_{}", uuid::Uuid::new_v4().simple());
+        postgres.server.create_database(&database, Some(TEMPLATE)).await.unwrap();
+        drop(shared);
+        Self::with(postgres, database).await
+    }
+
+    /// Servers for a test that also kills, freezes or floods Postgres.
+    pub(crate) async fn start_with_own_postgres() -> Self {
+        Self::with(SharedPostgres::start().await, TEMPLATE.to_owned()).await
+    }
+
+    async fn with(postgres: Arc<SharedPostgres>, database: String) -> Self {
+        let scratch = Scratch::new();
+        let nats = NatsServer::start(&tools(), NatsOptions::new(scratch.join("nats"))).unwrap();
+        let cluster = Self { nats, database, postgres, scratch };
+        cluster.command(&["provision"]).await;
+        cluster.command(&["account", "add", ACCOUNT]).await;
+        cluster
+    }
+
+    /// The Postgres server that holds the database.
+    pub(crate) fn postgres(&self) -> &Postgres {
+        &self.postgres.server
+    }
+
+    /// Where clients of the database connect.
+    pub(crate) fn postgres_url(&self) -> String {
+        self.postgres().url_of(&self.database)
+    }
+
+    /// A directory of the test's own.
+    pub(crate) fn dir(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// The settings that lead a churnd to these servers.
+    pub(crate) fn settings(&self) -> Vec<(String, String)> {
+        vec![("CHURND__NATS__URL".into(), self.nats.url()), ("CHURND__POSTGRES__URL".into(), self.postgres_url())]
+    }
+
+    /// Runs a churnd command on these servers and gives what it printed; it must succeed.
+    #[track_caller]
+    pub(crate) fn command(&self, arguments: &[&str]) -> impl Future<Output = String> {
+        daemon::command(arguments, self.settings())
+    }
+
+    /// A connection to the test's database; it ends when the client is dropped.
+    pub(crate) async fn sql(&self) -> tokio_postgres::Client {
+        let (client, connection) = tokio_postgres::connect(&self.postgres_url(), tokio_postgres::NoTls).await.unwrap();
+        daemon::in_background(connection);
+        client
+    }
+
+    /// A connection to the test's NATS.
+    pub(crate) async fn jetstream(&self) -> async_nats::jetstream::Context {
+        async_nats::jetstream::new(async_nats::connect(self.nats.url()).await.unwrap())
+    }
+}
+
+impl SharedPostgres {
+    async fn start() -> Arc<Self> {
+        let scratch = Scratch::new();
+        let options = PgOptions { durable: false, ..PgOptions::new(scratch.join("postgres")) };
+        let server = Postgres::start(&tools(), options).unwrap();
+        server.create_database(TEMPLATE, None).await.unwrap();
+        let url = server.url_of(TEMPLATE);
+        daemon::command(&["migrate"], vec![("CHURND__POSTGRES__URL".into(), url)]).await;
+        Arc::new(Self { server, _scratch: scratch })
+    }
+}
+
+/// Where tests find the servers' binaries.
+pub(crate) fn tools() -> Tools {
+    Tools::from_env("CHURND_NATS_SERVER", "CHURND_PG_BIN")
+}

@@ -1,0 +1,53 @@
+//! What the tests stand on: real servers, the real binary, and waits for events instead of for time.
+
+#![expect(dead_code, reason = "each test takes what it needs")]
+
+pub(crate) mod cluster; // a NATS and a database for one test
+pub(crate) mod daemon; // the churnd binary: as a command, and as a daemon to be killed
+pub(crate) mod http; // one HTTP request over one connection
+mod poll; // looks again until it holds
+
+use std::path::{Path, PathBuf};
+
+pub(crate) use cluster::Cluster;
+pub(crate) use poll::eventually;
+
+/// A directory that goes with the test, or stays for a look if `CHURND_TEST_KEEP` is set and the test failed.
+pub(crate) struct Scratch {
+    dir: Option<tempfile::TempDir>,
+}
+
+impl Scratch {
+    /// An empty directory.
+    pub(crate) fn new() -> Self {
+        Self { dir: Some(tempfile::Builder::new().prefix("churnd-test-").tempdir().unwrap()) }
+    }
+
+    /// Its path.
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.as_ref().expect("the directory lives until the drop").path()
+    }
+
+    /// A path inside.
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// A file inside with the given content.
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && std::env::var_os("CHURND_TEST_KEEP").is_some()
+            && let Some(dir) = self.dir.take()
+        {
+            eprintln!("kept for a look: {}", dir.keep().display());
+        }
+    }
+}
