@@ -4,8 +4,11 @@
 
 pub mod event; // the vocabulary: events, ids, instants, money, and the decoding of what arrives
 pub mod engine; // the brain: windows, rules, scores, what silence changes; no clock, no I/O
+pub mod stream; // JetStream: declare, read, publish, dead letters
+pub mod store; // Postgres: checkpoints, leases, states, outbox, accounts
+pub mod telemetry; // what operators see: log lines and metrics
 pub mod pipeline; // the shell: from the stream through the engine to the store and the alerts
 pub mod bridge; // HTTP
-pub mod telemetry; // what operators see: log lines and metrics
 pub mod config; // every setting: where it comes from, what is allowed
+pub mod embedded; // private servers for `churnd dev` and the tests
 pub mod service; // how the daemon lives: clock, signals, drain

@@ -1,6 +1,7 @@
 //! `churnd score` against the naive model, on generated files.
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     process::{Command, Stdio},
 };
@@ -9,6 +10,7 @@ use crate::{
     model::{
         generate, instant,
         scoring::{self, Line, Parameters},
+        stripe,
     },
     support::Scratch,
 };
@@ -57,6 +59,28 @@ fn the_command_scores_as_the_contract_says() {
         compared += found.len();
     }
     assert!(compared > 1_000, "only {compared} customers were compared");
+}
+
+#[test]
+fn subscriptions_weigh_as_the_contract_says() {
+    let as_of = instant::parse("2026-03-31T10:30:00.5Z").unwrap();
+    let customers: Vec<(String, Vec<stripe::Fact>)> =
+        (0..3_000).map(|seed| (format!("c{seed:04}"), stripe::draw(seed, as_of))).collect();
+    let lines = customers.iter().flat_map(|(customer, facts)| facts.iter().map(|fact| stripe::event(customer, fact)));
+    let scratch = Scratch::new();
+    let path = scratch.write("events.ndjson", lines.collect::<Vec<_>>().join("\n"));
+    let found = score(&path, &instant::utc(as_of));
+    assert_eq!(found.len(), customers.len());
+    let mut scores_seen = BTreeSet::new();
+    for ((customer, facts), line) in customers.iter().zip(&found) {
+        let verdict = stripe::verdict(facts, as_of);
+        let expected = verdict.score(0);
+        let level = scoring::level(expected, &Parameters::default());
+        let (score, found_level) = (i64::from(line.score), line.level.as_str());
+        assert_eq!((score, found_level), (expected, level), "{customer}: {verdict:?} {line:?} {facts:#?}");
+        scores_seen.insert(score);
+    }
+    assert_eq!(Vec::from_iter(scores_seen), [0, 20, 60, 80, 100], "every weight comes up");
 }
 
 #[test]

@@ -3,7 +3,16 @@
 //! Of the facts about one subscription the newest counts: by `created`, and in the same second a deletion after an
 //! update after a creation. What ended never comes back.
 
-use super::instant::DAY;
+use std::collections::HashSet;
+
+use rand::{
+    RngExt, SeedableRng,
+    rngs::StdRng,
+    seq::{IndexedRandom, SliceRandom},
+};
+use serde_json::json;
+
+use super::instant::{self, DAY, SECOND};
 
 /// One webhook's word on one subscription; the texts as they stand in the fact's JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +96,49 @@ fn has_ended(status: &str) -> bool {
 
 fn is_running(status: &str) -> bool {
     matches!(status, "trialing" | "active" | "past_due" | "unpaid" | "paused")
+}
+
+/// Draws what webhooks said about one customer's subscriptions around an instant; many of them in the same seconds.
+pub(crate) fn draw(seed: u64, as_of: i64) -> Vec<Fact> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (mut facts, mut taken) = (Vec::new(), HashSet::new());
+    let subscriptions = rng.random_range(1..4);
+    for _ in 0..rng.random_range(1..10) {
+        let subscription = format!("sub_{}", rng.random_range(0..subscriptions));
+        let second = match rng.random_range(0..6) {
+            0 => 30 * DAY + rng.random_range(-1..=1) * SECOND,
+            1 => rng.random_range(-5..=1) * DAY,
+            _ => rng.random_range(0..4) * DAY,
+        };
+        let change = *["created", "updated", "updated", "deleted"].choose(&mut rng).expect("not empty");
+        let statuses: &[&str] = match change {
+            "created" => &["incomplete", "trialing", "active"],
+            "updated" => &["trialing", "active", "active", "past_due", "unpaid", "paused", "incomplete_expired"],
+            _ => &["canceled"],
+        };
+        let status = *statuses.choose(&mut rng).expect("not empty");
+        let cancel_at = (change == "updated" && rng.random_bool(0.2)).then_some(as_of + 9 * DAY);
+        let downgraded = change == "updated" && rng.random_bool(0.2);
+        let created = (as_of - second).div_euclid(SECOND) * SECOND;
+        if taken.insert((subscription.clone(), created, change)) {
+            facts.push(Fact { subscription, created, change, status, cancel_at, downgraded });
+        }
+    }
+    facts.shuffle(&mut rng);
+    facts
+}
+
+/// A fact as the event that a webhook becomes.
+pub(crate) fn event(customer: &str, fact: &Fact) -> String {
+    let mut body = json!({
+        "kind": "subscription", "id": fact.subscription, "created": instant::utc(fact.created),
+        "change": fact.change, "status": fact.status, "downgraded": fact.downgraded,
+    });
+    if let Some(at) = fact.cancel_at {
+        body["cancel_at"] = instant::utc(at).into();
+    }
+    let at = instant::utc(fact.created);
+    json!({"customerId": customer, "event": "subscription_updated", "timestamp": at, "facts": [body]}).to_string()
 }
 
 #[cfg(test)]
