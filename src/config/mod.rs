@@ -7,7 +7,6 @@
 mod catalog; // the built-in file: settings, defaults, sentences
 mod errors; // what is told about mistakes
 mod layers; // one source over the other
-pub mod pending;
 mod roles;
 mod sources; // where settings come from
 #[cfg(test)]
@@ -25,7 +24,7 @@ pub use self::{
     roles::{Role, Roles},
     sources::{Flag, Origin, Sources},
 };
-use crate::{bridge, pipeline, service, telemetry};
+use crate::{bridge, pipeline, service, store, stream, telemetry};
 
 /// All settings, checked.
 #[derive(Clone, Debug, Deserialize)]
@@ -36,9 +35,9 @@ pub struct Config {
     /// The name of this instance; see [`Self::instance_name`].
     pub instance: Option<String>,
     /// How to reach NATS.
-    pub nats: pending::StreamConfig,
+    pub nats: stream::Config,
     /// How to reach Postgres.
-    pub postgres: pending::StoreConfig,
+    pub postgres: store::Config,
     /// How HTTP is served.
     pub http: bridge::Config,
     /// Where the rules stand.
@@ -131,6 +130,8 @@ impl Config {
         if let Some(name) = self.instance.as_ref().filter(|name| name.len() > 64 || !name.chars().all(in_name)) {
             problems.push(format!("instance is `{name}`: it must be 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`"));
         }
+        problems.extend(self.nats.problems().iter().map(ToString::to_string));
+        problems.extend(self.postgres.problems());
         problems.extend(self.http.problems());
         problems.extend(self.rules.problems());
         problems.extend(self.pipeline.problems());

@@ -155,3 +155,14 @@ fn secrets_appear_neither_in_debug_output_nor_in_mistakes() {
     };
     assert!(!shown.contains(CANARY), "{shown}");
 }
+
+#[test]
+fn addresses_that_cannot_be_read_are_told_by_source_but_not_shown() {
+    let nats = format!("nats://churnd:{CANARY}@nats:not-a-port");
+    let postgres = format!("postgres://churnd:{CANARY}@db:not-a-port/x?sslmode=maybe");
+    let sources = with_environment(&[("CHURND__NATS__URL", &nats), ("DATABASE_URL", &postgres)]);
+    let told = Config::load(&sources).unwrap_err().to_string();
+    assert!(told.contains("environment CHURND__NATS__URL: nats.url"), "{told}");
+    assert!(told.contains("environment DATABASE_URL: postgres.url"), "{told}");
+    assert!(!told.contains(CANARY), "{told}");
+}
