@@ -5,3 +5,6 @@
 pub mod clock; // the only source of wall-clock time
 pub mod lifecycle; // signals, tasks, drain, what systemd hears
 pub mod systemd; // the words for the service manager
+pub mod boot; // the order of the start
+mod gauges; // what is measured by looking now and then
+mod risk; // questions about customers from NATS

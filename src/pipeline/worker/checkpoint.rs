@@ -204,6 +204,7 @@ impl Worker {
                 released.push((*partition, owned.epoch));
             }
         }
+        self.progress.send_replace(Instant::now());
         self.publish(under_way.outgoing, &stored);
         self.release(released);
         self.evict();

@@ -58,7 +58,7 @@ use crate::{
         time::Timestamp,
     },
     store::Store,
-    stream::publisher::Publisher,
+    stream::{publisher::Publisher, reader::ReaderCounters},
     telemetry::metrics::Metrics,
 };
 
@@ -86,6 +86,8 @@ pub struct Tools {
     pub tracker: TaskTracker,
     /// This instance's name, for consumers.
     pub instance: String,
+    /// What readers count.
+    pub readers: Arc<ReaderCounters>,
 }
 
 /// A question for the worker.
@@ -156,7 +158,7 @@ impl Worker {
         releaser: Releaser,
         progress: watch::Sender<Instant>,
     ) -> Self {
-        let readers = Readers::new(tools.reading.clone(), &tools.tracker, config.catch_up_batch);
+        let readers = Readers::new(&tools, config.catch_up_batch);
         Self {
             readers,
             warm: Warm::new(config.cache_bytes),

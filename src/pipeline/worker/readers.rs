@@ -3,17 +3,17 @@
 //! Whoever owns all partitions reads the whole stream through one unfiltered consumer, the cheapest way for the server;
 //! whoever shares them reads each through its own filter.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_nats::jetstream;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::owned::ReadingFrom;
+use super::{Tools, owned::ReadingFrom};
 use crate::{
     event::ids::PartitionId,
     stream::{
-        reader::{ReadBatch, Reader, ReaderConfig, ReaderError},
+        reader::{ReadBatch, Reader, ReaderConfig, ReaderCounters, ReaderError},
         EVENTS,
     },
 };
@@ -48,6 +48,7 @@ struct Active {
 pub(super) struct Readers {
     context: jetstream::Context,
     tracker: TaskTracker,
+    counters: Arc<ReaderCounters>,
     batch: usize,
     active: BTreeMap<Scope, Active>,
     generation: u64,
@@ -56,9 +57,18 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    pub(super) fn new(context: jetstream::Context, tracker: &TaskTracker, batch: usize) -> Self {
+    pub(super) fn new(tools: &Tools, batch: usize) -> Self {
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
-        Self { context, tracker: tracker.clone(), batch, active: BTreeMap::new(), generation: 0, sender, receiver }
+        Self {
+            context: tools.reading.clone(),
+            tracker: tools.tracker.clone(),
+            counters: Arc::clone(&tools.readers),
+            batch,
+            active: BTreeMap::new(),
+            generation: 0,
+            sender,
+            receiver,
+        }
     }
 
     /// The next batch of a consumer that still reads.
@@ -127,7 +137,7 @@ impl Readers {
         if let Scope::One(PartitionId(number)) = scope {
             config.filter = Some(format!("churn.p.{number}.>"));
         }
-        let reader = Reader::open(&self.context, EVENTS, config);
+        let reader = Reader::open(&self.context, EVENTS, config).with_counters(Arc::clone(&self.counters));
         let task = read_on(reader, scope, generation, self.sender.clone(), stop.clone());
         self.tracker.spawn(task);
         self.active.insert(scope, Active { generation, stop, epochs });

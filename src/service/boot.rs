@@ -1,0 +1,347 @@
+//! The boot sequence: from checked settings to a running daemon, in the order in which things are needed.
+//!
+//! Nothing is spawned before it can be drained. What cannot be reached at the start ends the start, with the next step
+//! in the message; systemd tries again.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use async_nats::{Client, connection::State, jetstream};
+use tokio::sync::{mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use super::{
+    clock::Clock,
+    gauges::Gauges,
+    lifecycle::Lifecycle,
+    risk,
+    systemd::ServiceManager,
+};
+use crate::{
+    bridge::{
+        health::{Check, Operations},
+        router,
+        server::Server,
+    },
+    config::{Config, Role},
+    engine::partition::Policy,
+    event::time::Timestamp,
+    pipeline::{
+        accounts::Accounts,
+        archive::Archiver,
+        normalizer::Normalizer,
+        outbox::Outbox,
+        ownership::Ownership,
+        risk::RiskDesk,
+        rulebook::RuleBook,
+        worker::{Inlets, RiskQuestion, Tools, Worker},
+    },
+    store::{self, Store},
+    stream::{
+        self,
+        publisher::{DEFAULT_WINDOW, Publisher},
+        reader::ReaderCounters,
+        topology,
+    },
+    telemetry::metrics::Metrics,
+};
+
+/// How often the accounts are looked up.
+const ACCOUNTS_EVERY: Duration = Duration::from_secs(5);
+/// No progress for this long, with work waiting, is a fault.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
+
+/// What the daemon listens on.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound {
+    /// The address of HTTP.
+    pub http: SocketAddr,
+}
+
+/// Runs the daemon until it is asked to stop and has drained; `announce` is called once, when it is ready to be asked.
+pub async fn run(config: Config, announce: impl FnOnce(&Bound)) -> anyhow::Result<()> {
+    let lifecycle = Lifecycle::new(config.shutdown.deadline(), ServiceManager::of_this_process());
+    lifecycle.listen_for_signals().context("cannot listen for signals")?;
+    let parts = Parts::connect(config, &lifecycle).await?;
+    let server = parts.bind().await?;
+    let bound = Bound { http: server.address() };
+    let question = if parts.config.roles.contains(Role::Engine) { Some(parts.start_engine().await?) } else { None };
+    if parts.config.roles.contains(Role::Archive) {
+        parts.start_archive().await?;
+    }
+    parts.start_risk_service(question);
+    parts.start_caretakers();
+    parts.serve(server);
+    announce(&bound);
+    lifecycle.manager().ready();
+    info!(version = env!("CARGO_PKG_VERSION"), http = %bound.http, "churnd is running");
+    lifecycle.run().await
+}
+
+/// What the daemon is put together from.
+struct Parts {
+    config: Config,
+    instance: String,
+    lifecycle: Lifecycle,
+    clock: Clock,
+    metrics: Metrics,
+    store: Store,
+    /// Connections of their own: reading must not wait behind publishing, nor a question behind either.
+    reading: Client,
+    publishing: Client,
+    asking: Client,
+    accounts: Accounts,
+    rules: watch::Sender<Arc<RuleBook>>,
+    progress: watch::Sender<Instant>,
+    readers: Arc<ReaderCounters>,
+    tracker: TaskTracker,
+}
+
+impl Parts {
+    async fn connect(config: Config, lifecycle: &Lifecycle) -> anyhow::Result<Self> {
+        let clock = Clock::system();
+        let book = RuleBook::load(&config.rules).context("the rules cannot be used")?;
+        let metrics = Metrics::new(clock.now());
+        metrics.set_rules_hash(&book.hash());
+        let store = connect_postgres(&config.postgres).await?;
+        let accounts = Accounts::new(store.clone());
+        accounts.refresh().await.context("cannot look up the accounts")?;
+        let [reading, publishing, asking] = connect_nats(&config.nats).await?;
+        verify_streams(&jetstream::new(publishing.clone()), config.pipeline.partitions).await?;
+        Ok(Self {
+            instance: config.instance_name(),
+            lifecycle: lifecycle.clone(),
+            clock,
+            metrics,
+            store,
+            reading,
+            publishing,
+            asking,
+            accounts,
+            rules: watch::Sender::new(Arc::new(book)),
+            progress: watch::Sender::new(Instant::now()),
+            readers: Arc::default(),
+            tracker: TaskTracker::new(),
+            config,
+        })
+    }
+
+    async fn bind(&self) -> anyhow::Result<Server> {
+        let listen = self.config.http.listen;
+        Server::bind(self.config.http.clone())
+            .await
+            .with_context(|| format!("cannot listen on {listen}: set http.listen to a free address"))
+    }
+
+    fn now(&self) -> Arc<dyn Fn() -> Timestamp + Send + Sync> {
+        self.clock.source()
+    }
+
+    fn publisher(&self) -> Publisher {
+        Publisher::new(self.publishing.clone(), DEFAULT_WINDOW)
+    }
+
+    /// Starts the worker and what belongs to it; gives back where it can be asked.
+    async fn start_engine(&self) -> anyhow::Result<mpsc::Sender<RiskQuestion>> {
+        self.store
+            .ensure_partitions(store::leases::Role::Engine, self.config.pipeline.partitions)
+            .await
+            .context("cannot prepare the partitions")?;
+        let (ownership, leases, releaser) =
+            Ownership::open(&self.store, store::leases::Role::Engine, &self.instance)
+                .await
+                .context("cannot open a session for leases")?;
+        let (outbox, sender, published) =
+            Outbox::new(self.store.clone(), self.publisher(), self.metrics.clone(), self.now());
+        let (question, questions) = mpsc::channel(1_024);
+        let worker = Worker::new(
+            self.tools(),
+            self.config.pipeline.clone(),
+            self.policy(),
+            sender,
+            releaser,
+            self.progress.clone(),
+        );
+        let normalizer = Normalizer {
+            store: self.store.clone(),
+            publisher: self.publisher(),
+            accounts: self.accounts.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let (soft, hard) = (self.lifecycle.soft().clone(), self.lifecycle.hard().clone());
+        self.lifecycle.spawn_critical("outbox", outbox.run(hard));
+        self.lifecycle.spawn_critical("ownership", ownership.run(soft.clone()));
+        self.lifecycle.spawn_critical("worker", worker.run(Inlets { leases, questions, published }, soft.clone()));
+        self.lifecycle.spawn_critical("stripe", normalizer.run(soft));
+        Ok(question)
+    }
+
+    fn tools(&self) -> Tools {
+        Tools {
+            store: self.store.clone(),
+            reading: jetstream::new(self.reading.clone()),
+            publisher: self.publisher(),
+            metrics: self.metrics.clone(),
+            now: self.now(),
+            accounts: self.accounts.clone(),
+            rules: self.rules.subscribe(),
+            tracker: self.tracker.clone(),
+            instance: self.instance.clone(),
+            readers: Arc::clone(&self.readers),
+        }
+    }
+
+    fn policy(&self) -> Policy {
+        let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        Policy {
+            cooldown_millis: millis(self.config.alerts.cooldown()),
+            history_after_millis: millis(self.config.pipeline.history_after()),
+            settle_millis: millis(self.config.pipeline.settle()),
+            settle_most_millis: millis(self.config.pipeline.settle_max()),
+        }
+    }
+
+    async fn start_archive(&self) -> anyhow::Result<()> {
+        self.store
+            .ensure_partitions(store::leases::Role::Archive, 1)
+            .await
+            .context("cannot prepare the archive")?;
+        let (ownership, leases, releaser) =
+            Ownership::open(&self.store, store::leases::Role::Archive, &self.instance)
+                .await
+                .context("cannot open a session for the archive's lease")?;
+        let archiver = Archiver {
+            store: self.store.clone(),
+            reading: jetstream::new(self.reading.clone()),
+            metrics: self.metrics.clone(),
+            now: self.now(),
+            retention_days: self.config.archive.retention_days,
+        };
+        let soft = self.lifecycle.soft().clone();
+        self.lifecycle.spawn_critical("archive's lease", ownership.run(soft.clone()));
+        self.lifecycle.spawn_critical("archive", archiver.run(leases, releaser, soft));
+        Ok(())
+    }
+
+    fn start_risk_service(&self, worker: Option<mpsc::Sender<RiskQuestion>>) {
+        let desk = RiskDesk { worker, store: self.store.clone(), rules: self.rules.subscribe(), now: self.now() };
+        let (client, tracker) = (self.asking.clone(), self.tracker.clone());
+        let stop: CancellationToken = self.lifecycle.closing().clone();
+        self.lifecycle.spawn_front("risk service", async move {
+            risk::serve(client, tracker, stop, desk).await.context("the risk service cannot be offered")
+        });
+    }
+
+    /// Starts what keeps accounts, rules and gauges fresh.
+    fn start_caretakers(&self) {
+        let (accounts, soft) = (self.accounts.clone(), self.lifecycle.soft().clone());
+        self.lifecycle.spawn_critical("accounts", async move {
+            let mut every = tokio::time::interval(ACCOUNTS_EVERY);
+            loop {
+                tokio::select! {
+                    () = soft.cancelled() => return Ok(()),
+                    _ = every.tick() => {}
+                }
+                if let Err(error) = accounts.refresh().await {
+                    warn!("cannot look up the accounts, going on with those known: {error}");
+                }
+            }
+        });
+        let (rules, files, metrics) = (self.rules.clone(), self.config.rules.clone(), self.metrics.clone());
+        self.lifecycle.spawn_reloader(move || {
+            let outcome = reload_rules(&rules, &files, &metrics);
+            async move { outcome }
+        });
+        let gauges = Gauges::new(self.metrics.clone(), Arc::clone(&self.readers), [&self.reading, &self.publishing]);
+        let soft = self.lifecycle.soft().clone();
+        self.lifecycle.spawn_critical("gauges", gauges.run(self.store.clone(), self.now(), soft));
+        let progress = self.progress.subscribe();
+        self.lifecycle.spawn_watchdog(move || stuck(&progress));
+    }
+
+    fn serve(&self, server: Server) {
+        let routes = router::complete(Operations::new(self.metrics.clone(), self.checks()).routes());
+        let (closing, hard) = (self.lifecycle.closing().clone(), self.lifecycle.hard().clone());
+        self.lifecycle.spawn_front("http", async move {
+            server.serve(routes, closing, hard).await;
+            Ok(())
+        });
+    }
+
+    fn checks(&self) -> Vec<Check> {
+        let (nats, store, progress) = (self.publishing.clone(), self.store.clone(), self.progress.subscribe());
+        vec![
+            Check::not_stopping(self.lifecycle.soft().clone()),
+            Check::immediate("nats", move || match nats.connection_state() {
+                State::Connected => Ok(()),
+                State::Pending | State::Disconnected => Err("not connected".to_owned()),
+            }),
+            Check::new("postgres", move || {
+                let store = store.clone();
+                async move { store.ping().await.map(|_| ()).map_err(|error| error.to_string()) }
+            }),
+            Check::immediate("progress", move || stuck(&progress)),
+        ]
+    }
+}
+
+/// Why the pipeline counts as stuck, if it does.
+fn stuck(progress: &watch::Receiver<Instant>) -> Result<(), String> {
+    let silent = progress.borrow().elapsed();
+    if silent < STUCK_AFTER {
+        return Ok(());
+    }
+    Err(format!("no progress for {} s while events wait", silent.as_secs()))
+}
+
+fn reload_rules(
+    rules: &watch::Sender<Arc<RuleBook>>,
+    files: &crate::pipeline::config::RulesConfig,
+    metrics: &Metrics,
+) -> anyhow::Result<()> {
+    let count = |result| metrics.config_reloads.get_or_create(&crate::telemetry::metrics::ResultLabel { result }).inc();
+    match RuleBook::load(files) {
+        Ok(book) => {
+            metrics.set_rules_hash(&book.hash());
+            rules.send_replace(Arc::new(book));
+            count("applied");
+            Ok(())
+        }
+        Err(error) => {
+            count("refused");
+            Err(error).context("the rules in force stay")
+        }
+    }
+}
+
+async fn connect_postgres(config: &store::Config) -> anyhow::Result<Store> {
+    let store = Store::connect(config).context("postgres.url cannot be used")?;
+    store.ping().await.context("cannot reach Postgres: check postgres.url and that the server runs")?;
+    store.check_schema().await.context("the database is not ready: run `churnd migrate`")?;
+    Ok(store)
+}
+
+async fn connect_nats(config: &stream::Config) -> anyhow::Result<[Client; 3]> {
+    let connect = async |name| {
+        stream::connect(config, name).await.context("cannot reach NATS: check nats.url and that the server runs")
+    };
+    Ok([connect("churnd reading").await?, connect("churnd publishing").await?, connect("churnd asking").await?])
+}
+
+async fn verify_streams(context: &jetstream::Context, partitions: u16) -> anyhow::Result<()> {
+    let problems = topology::declared(partitions).verify(context).await.context("cannot look at the streams")?;
+    for problem in problems.iter().filter(|problem| !problem.fatal) {
+        warn!("{}", problem.text);
+    }
+    let fatal: Vec<&str> =
+        problems.iter().filter(|problem| problem.fatal).map(|problem| problem.text.as_str()).collect();
+    if !fatal.is_empty() {
+        bail!("NATS is not ready: {}", fatal.join("; "));
+    }
+    Ok(())
+}
