@@ -10,4 +10,4 @@ pub mod subject;
 pub mod fact;
 pub mod decode;
 pub mod sentiment;
-// pub mod stripe;
+pub mod stripe;

@@ -82,7 +82,7 @@ pub fn decode<'a>(payload: &'a [u8], encoding: Encoding, scratch: &'a mut Vec<u8
     match (duplicate, fields) {
         (Some(field), _) => Err(Reject::DuplicateField { field }),
         (None, Ok(fields)) => fields.check(),
-        (None, Err(error)) => Err(text::not_json(&error)),
+        (None, Err(error)) => Err(Reject::of_json(&error)),
     }
 }
 

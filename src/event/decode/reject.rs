@@ -2,6 +2,8 @@
 //!
 //! The sentence says what is wrong, where, and what to do; it never quotes the payload, which may hold personal data.
 
+use serde_json::error::Category;
+
 use crate::event::subject::InvalidToken;
 
 /// Why a message cannot be used.
@@ -132,6 +134,16 @@ pub enum Reject {
 }
 
 impl Reject {
+    /// The reason for an error of the JSON parser, without any of the text; the reader takes every object.
+    pub(in crate::event) fn of_json(error: &serde_json::Error) -> Self {
+        let problem = match error.classify() {
+            Category::Data => return Self::NotAnObject,
+            Category::Eof => "it ends too early",
+            Category::Syntax | Category::Io => "it breaks the syntax",
+        };
+        Self::NotJson { line: error.line(), column: error.column(), problem }
+    }
+
     /// The reason's stable name, for headers and metrics.
     pub fn code(&self) -> &'static str {
         match self {

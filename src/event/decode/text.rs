@@ -1,13 +1,11 @@
 //! Checks of a JSON text as a whole, before it is read: how deep it nests and what its escapes spell.
 
-use serde_json::error::Category;
-
 use super::Reject;
 
 /// Refuses what nests deeper than `limit`, NUL characters and halves of surrogate pairs.
 ///
 /// Trusts the text to be JSON: of other texts it may name one fault or another, but never accepts more.
-pub(in crate::event) fn check(json: &str, limit: usize) -> Result<(), Reject> {
+pub(super) fn check(json: &str, limit: usize) -> Result<(), Reject> {
     let bytes = json.as_bytes();
     // `[` and `{` differ in one bit. Few texts have as many as the limit: only those are walked through.
     let opening = bytes.iter().filter(|&&byte| byte | 0x20 == b'{').count();
@@ -67,15 +65,4 @@ fn check_escapes(bytes: &[u8], first: usize) -> Result<(), Reject> {
 fn escaped_unit(bytes: &[u8], position: usize) -> Option<u32> {
     let escape = bytes.get(position..position + 6)?.strip_prefix(b"\\u")?;
     escape.iter().try_fold(0, |unit, &digit| Some(unit * 16 + char::from(digit).to_digit(16)?))
-}
-
-/// The reason for an error of the JSON parser, without any of the text.
-pub(in crate::event) fn not_json(error: &serde_json::Error) -> Reject {
-    let problem = match error.classify() {
-        // The readers take any value but the outermost, which has to be an object.
-        Category::Data => return Reject::NotAnObject,
-        Category::Eof => "it ends too early",
-        Category::Syntax | Category::Io => "it breaks the syntax",
-    };
-    Reject::NotJson { line: error.line(), column: error.column(), problem }
 }

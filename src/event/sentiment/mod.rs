@@ -1,6 +1,6 @@
 //! Sentiment: the mood of a support interaction, worked out from its words.
 //!
-//! A list of some 300 English words and phrases of support tickets, with weights, above all what customers write before
+//! A list of some 500 English words and phrases of support tickets, with weights, above all what customers write before
 //! they leave ("cancel my account", "switching to", "refund"). Negation turns what follows ("not happy", "not bad"),
 //! "very" strengthens it, and what stands before a "but" counts half. Deliberately simple: the same text always has the
 //! same mood, and every verdict can be explained by the list. Text without a known word, in another language for
