@@ -76,7 +76,7 @@ CREATE TABLE customer_states (
     updated_at    timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account, token)
 ) WITH (
-    fillfactor = 60,
+    fillfactor = 50,
     autovacuum_vacuum_scale_factor = 0.05,
     autovacuum_vacuum_threshold = 1000,
     autovacuum_vacuum_insert_scale_factor = 0.1,

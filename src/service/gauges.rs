@@ -75,7 +75,7 @@ impl Gauges {
             if now > *counted {
                 let label = ReasonLabel { reason: reason.as_str() };
                 self.metrics.consumer_recreated.get_or_create(&label).inc_by(now - *counted);
-                if reason == Reseek::MissedHeartbeat {
+                if reason == Reseek::MissingHeartbeat {
                     self.metrics.consumer_heartbeats_missed.inc_by(now - *counted);
                 }
                 *counted = now;

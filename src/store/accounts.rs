@@ -65,7 +65,7 @@ impl Store {
     /// Adds a tenant; an error when it exists.
     pub async fn add_account(&self, account: &AccountId, name: &str) -> Result<(), StoreError> {
         let added = self
-            .transaction("add an account", async |tx| {
+            .transaction("add an account", move |tx| async move {
                 tx.execute(ADD_ACCOUNT, &[&account.as_str(), &PgText(name)]).await
             })
             .await?;
@@ -97,11 +97,11 @@ impl Store {
         label: &str,
     ) -> Result<StripeSecret, StoreError> {
         let secret = secret.unwrap_or_else(|| SecretString::from(format!("whsec_{}", keys::random_text())));
-        let id = Uuid::new_v4();
+        let (id, secret) = (Uuid::new_v4(), secret.expose_secret());
         let rows = self
-            .transaction("add a Stripe signing secret", async |tx| {
-                keys::lock_account(tx, account).await?;
-                tx.query(ADD_STRIPE_SECRET, &[&id, &account.as_str(), &secret.expose_secret(), &PgText(label)]).await
+            .transaction("add a Stripe signing secret", move |tx| async move {
+                keys::lock_account(&tx, account).await?;
+                tx.query(ADD_STRIPE_SECRET, &[&id, &account.as_str(), &secret, &PgText(label)]).await
             })
             .await?;
         rows.first().map_or_else(|| Err(StoreError::UnknownAccount(account.clone())), read_secret)

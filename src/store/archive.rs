@@ -4,7 +4,7 @@
 //! event stands in it exactly once. Days are created and dropped by functions of the database, so that the daemon's role
 //! needs no right to change tables.
 
-use std::{collections::BTreeSet, pin::pin};
+use std::{collections::BTreeSet, pin::pin, sync::Arc};
 
 use deadpool_postgres::tokio_postgres::{binary_copy::BinaryCopyInWriter, types::Type};
 use uuid::Uuid;
@@ -96,28 +96,30 @@ impl Store {
     /// again is harmless.
     pub async fn copy_events(&self, write: &ArchiveWrite) -> Result<(), StoreError> {
         self.add_days(&write.events).await?;
-        let advances = [write.advance()];
+        let advances = &[write.advance()];
         let lease = self.lease().as_secs_f64();
-        self.transaction(DOING, async |tx| match advance(tx, "archive", write.id, lease, &advances).await? {
-            CommitState::NotCommitted => copy(tx, &write.events).await,
-            CommitState::Committed => Ok(()),
-            CommitState::Fenced(partition) => Err(fenced(&advances, partition)),
+        self.transaction(DOING, move |tx| async move {
+            match advance(&tx, "archive", write.id, lease, advances).await? {
+                CommitState::NotCommitted => copy(&tx, &write.events).await,
+                CommitState::Committed => Ok(()),
+                CommitState::Fenced(partition) => Err(fenced(advances, partition)),
+            }
         })
         .await
     }
 
     /// Looks up what became of a write whose COMMIT was not answered.
     pub async fn archive_stood(&self, write: &ArchiveWrite) -> Result<CommitState, StoreError> {
-        let advances = [write.advance()];
-        self.transaction("look up an archive write", async |tx| standing(tx, "archive", write.id, &advances).await)
-            .await
+        let advances = &[write.advance()];
+        let look = move |tx: Arc<Tx>| async move { standing(&tx, "archive", write.id, advances).await };
+        self.transaction("look up an archive write", look).await
     }
 
     /// Drops all days before the one that `instant` lies in; says how many.
     pub async fn drop_archive_before(&self, instant: Timestamp) -> Result<u32, StoreError> {
         let day = day_number(instant);
-        let rows =
-            self.transaction("drop old days of the archive", async |tx| tx.query(DROP_DAYS, &[&day]).await).await?;
+        let drop = move |tx: Arc<Tx>| async move { tx.query(DROP_DAYS, &[&day]).await };
+        let rows = self.transaction("drop old days of the archive", drop).await?;
         Ok(rows.first().map_or(0, |row| row.get::<_, i32>(0)).unsigned_abs())
     }
 
@@ -125,7 +127,8 @@ impl Store {
     async fn add_days(&self, events: &[ArchivedEvent]) -> Result<(), StoreError> {
         let days: BTreeSet<i32> = events.iter().map(|event| day_number(event.stored_at)).collect();
         for day in days {
-            self.transaction("add a day to the archive", async |tx| tx.query(ADD_DAY, &[&day]).await).await?;
+            let add = move |tx: Arc<Tx>| async move { tx.query(ADD_DAY, &[&day]).await };
+            self.transaction("add a day to the archive", add).await?;
         }
         Ok(())
     }
@@ -146,12 +149,12 @@ impl ArchiveWrite {
     }
 }
 
-async fn copy(tx: &Tx<'_>, events: &[ArchivedEvent]) -> Result<(), StoreError> {
+async fn copy(tx: &Tx, events: &[ArchivedEvent]) -> Result<(), StoreError> {
     if events.is_empty() {
         return Ok(());
     }
     let failed = |error| tx.failed(&error);
-    let sink = tx.inner().copy_in(COPY).await.map_err(failed)?;
+    let sink = tx.client().copy_in(COPY).await.map_err(failed)?;
     let mut writer = pin!(BinaryCopyInWriter::new(sink, &COLUMN_TYPES));
     for event in events {
         writer

@@ -7,7 +7,7 @@
 //!
 //! Rows are written in the order of their keys and tables always in the same order, so that instances do not deadlock.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use deadpool_postgres::tokio_postgres::types::Json;
 use uuid::Uuid;
@@ -149,7 +149,7 @@ const INSERT_OUTBOX: &str = "
 
 const UPSERT_LINKS: &str = "
     INSERT INTO stripe_links AS l (account, stripe_customer, customer, at)
-    SELECT DISTINCT ON (u.account, u.stripe_customer) u.account, u.stripe_customer, u.customer, u.at
+    SELECT DISTINCT ON (u.account COLLATE \"C\", u.stripe_customer COLLATE \"C\") u.account, u.stripe_customer, u.customer, u.at
     FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[]) AS u (account, stripe_customer, customer, at)
     ORDER BY u.account COLLATE \"C\", u.stripe_customer COLLATE \"C\", u.at DESC, u.customer COLLATE \"C\" DESC
     ON CONFLICT (account, stripe_customer) DO UPDATE SET customer = excluded.customer, at = excluded.at
@@ -171,19 +171,23 @@ impl Store {
     pub async fn store_checkpoint(&self, write: &CheckpointWrite) -> Result<(), StoreError> {
         let advances = advances(write);
         let rows = Rows::sorted(write);
+        let (advances, rows) = (&advances, &rows);
         let lease = self.lease().as_secs_f64();
-        self.transaction(DOING, async |tx| match advance(tx, "engine", write.id, lease, &advances).await? {
-            CommitState::NotCommitted => rows.insert(tx, &write.published).await,
-            CommitState::Committed => Ok(()),
-            CommitState::Fenced(partition) => Err(fenced(&advances, partition)),
+        self.transaction(DOING, move |tx| async move {
+            match advance(&tx, "engine", write.id, lease, advances).await? {
+                CommitState::NotCommitted => rows.insert(&tx, &write.published).await,
+                CommitState::Committed => Ok(()),
+                CommitState::Fenced(partition) => Err(fenced(advances, partition)),
+            }
         })
         .await
     }
 
     /// Looks up what became of a write whose COMMIT was not answered; waits for it if it is still under way.
     pub async fn checkpoint_stood(&self, write: &CheckpointWrite) -> Result<CommitState, StoreError> {
-        let advances = advances(write);
-        self.transaction("look up a checkpoint", async |tx| standing(tx, "engine", write.id, &advances).await).await
+        let advances = &advances(write);
+        let look = move |tx: Arc<Tx>| async move { standing(&tx, "engine", write.id, advances).await };
+        self.transaction("look up a checkpoint", look).await
     }
 }
 
@@ -226,7 +230,7 @@ pub(super) fn fenced(advances: &[Advance<'_>], partition: PartitionId) -> StoreE
 
 /// Moves the rows on: `NotCommitted` when all moved (and what belongs to them is to be written), else how they stand.
 pub(super) async fn advance(
-    tx: &Tx<'_>,
+    tx: &Tx,
     role: &str,
     write: Uuid,
     lease: f64,
@@ -271,7 +275,7 @@ pub(super) async fn advance(
 
 /// How a write stands: one transaction wrote all of it, so any row that names it tells.
 pub(super) async fn standing(
-    tx: &Tx<'_>,
+    tx: &Tx,
     role: &str,
     write: Uuid,
     advances: &[Advance<'_>],
@@ -280,7 +284,7 @@ pub(super) async fn standing(
 }
 
 async fn standing_except(
-    tx: &Tx<'_>,
+    tx: &Tx,
     role: &str,
     write: Uuid,
     advances: &[Advance<'_>],
@@ -332,7 +336,7 @@ impl<'a> Rows<'a> {
         Self { states, scores, outbox, links }
     }
 
-    async fn insert(&self, tx: &Tx<'_>, published: &[String]) -> Result<(), StoreError> {
+    async fn insert(&self, tx: &Tx, published: &[String]) -> Result<(), StoreError> {
         for chunk in self.states.chunks(ROWS_AT_ONCE) {
             upsert_states(tx, chunk).await?;
             keep_customers(tx, chunk).await?;
@@ -354,7 +358,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-async fn upsert_states(tx: &Tx<'_>, rows: &[(i16, &StateRow)]) -> Result<(), StoreError> {
+async fn upsert_states(tx: &Tx, rows: &[(i16, &StateRow)]) -> Result<(), StoreError> {
     let states = || rows.iter().map(|(_, row)| row);
     let partitions: Vec<i16> = rows.iter().map(|(partition, _)| *partition).collect();
     let accounts: Vec<&str> = states().map(|row| row.account.as_str()).collect();
@@ -390,7 +394,7 @@ async fn upsert_states(tx: &Tx<'_>, rows: &[(i16, &StateRow)]) -> Result<(), Sto
 }
 
 /// Adds the customers that are new, and keeps what they bring where it changed. A signpost is no customer.
-async fn keep_customers(tx: &Tx<'_>, rows: &[(i16, &StateRow)]) -> Result<(), StoreError> {
+async fn keep_customers(tx: &Tx, rows: &[(i16, &StateRow)]) -> Result<(), StoreError> {
     let states = || rows.iter().map(|(_, row)| *row).filter(|row| row.status != Status::Moved);
     let new: Vec<&StateRow> = states().filter(|row| row.is_new).collect();
     let paying: Vec<&StateRow> = states().filter(|row| row.mrr.is_some()).collect();
@@ -408,7 +412,7 @@ async fn keep_customers(tx: &Tx<'_>, rows: &[(i16, &StateRow)]) -> Result<(), St
     Ok(())
 }
 
-async fn insert_scores(tx: &Tx<'_>, rows: &[(i16, &ScoreRow)]) -> Result<(), StoreError> {
+async fn insert_scores(tx: &Tx, rows: &[(i16, &ScoreRow)]) -> Result<(), StoreError> {
     let scores = || rows.iter().map(|(_, row)| row);
     let partitions: Vec<i16> = rows.iter().map(|(partition, _)| *partition).collect();
     let accounts: Vec<&str> = scores().map(|row| row.account.as_str()).collect();
@@ -427,7 +431,7 @@ async fn insert_scores(tx: &Tx<'_>, rows: &[(i16, &ScoreRow)]) -> Result<(), Sto
     Ok(())
 }
 
-async fn insert_outbox(tx: &Tx<'_>, rows: &[(i16, &OutboxRow)]) -> Result<(), StoreError> {
+async fn insert_outbox(tx: &Tx, rows: &[(i16, &OutboxRow)]) -> Result<(), StoreError> {
     let messages = || rows.iter().map(|(_, row)| row);
     let partitions: Vec<i16> = rows.iter().map(|(partition, _)| *partition).collect();
     let kinds: Vec<&str> = messages().map(|row| row.kind.as_str()).collect();
@@ -443,7 +447,7 @@ async fn insert_outbox(tx: &Tx<'_>, rows: &[(i16, &OutboxRow)]) -> Result<(), St
     Ok(())
 }
 
-async fn upsert_links(tx: &Tx<'_>, links: &[&LinkRow]) -> Result<(), StoreError> {
+async fn upsert_links(tx: &Tx, links: &[&LinkRow]) -> Result<(), StoreError> {
     let accounts: Vec<&str> = links.iter().map(|link| link.account.as_str()).collect();
     let stripe: Vec<PgText<'_>> = links.iter().map(|link| PgText(&link.stripe_customer)).collect();
     let customers: Vec<PgText<'_>> = links.iter().map(|link| PgText(link.customer.as_str())).collect();

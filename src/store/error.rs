@@ -120,6 +120,11 @@ impl StoreError {
         matches!(self, Self::Unavailable { cause, .. } if cause.closed || cause.is_conflict() || cause.is_stale_plan())
     }
 
+    /// The transaction lost against another; its connection is sound.
+    pub(super) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Unavailable { cause, .. } if cause.is_conflict())
+    }
+
     pub(super) fn unavailable(doing: &'static str, text: impl Into<String>) -> Self {
         Self::Unavailable { doing, cause: Cause { code: None, text: text.into(), closed: false } }
     }

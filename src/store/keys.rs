@@ -177,16 +177,16 @@ impl Store {
         let key = make_key(kind);
         let new =
             NewKey { id: Uuid::new_v4(), prefix: key[..PREFIX_CHARACTERS].to_owned(), key: SecretString::from(key) };
-        let hash = hash(new.key.expose_secret());
-        self.transaction("add a key", async |tx| {
-            lock_account(tx, account).await?;
+        let (id, prefix, hash) = (new.id, new.prefix.as_str(), hash(new.key.expose_secret()));
+        self.transaction("add a key", move |tx| async move {
+            lock_account(&tx, account).await?;
             let rows = tx.query(ACTIVE_PREFIXES, &[&account.as_str(), &kind.as_str()]).await?;
             if rows.len() >= ACTIVE_KEYS {
                 let active = rows.iter().map(|row| row.get("prefix")).collect();
                 return Err(StoreError::TooManyKeys { account: account.clone(), kind: kind.as_str(), active });
             }
             let hash: &[u8] = &hash.0;
-            tx.execute(ADD_KEY, &[&new.id, &account.as_str(), &kind.as_str(), &new.prefix, &hash]).await
+            tx.execute(ADD_KEY, &[&id, &account.as_str(), &kind.as_str(), &prefix, &hash]).await
         })
         .await?;
         Ok(new)
@@ -218,12 +218,13 @@ impl Store {
         let shown =
             || id_or_prefix.chars().take(if id_or_prefix.contains('-') { 36 } else { PREFIX_CHARACTERS }).collect();
         let sql = format!("UPDATE api_keys SET revoked_at = now() WHERE id = $1 RETURNING {KEY_COLUMNS}");
+        let (sql, shown) = (&sql, &shown);
         let rows = self
-            .transaction("revoke a key", async |tx| {
+            .transaction("revoke a key", move |tx| async move {
                 let found = tx.query(FIND_TO_REVOKE, &[&id_or_prefix]).await?;
                 match found.as_slice() {
                     [] => Err(StoreError::UnknownKey(shown())),
-                    [only] => tx.query(&sql, &[&only.get::<_, Uuid>("id")]).await,
+                    [only] => tx.query(sql, &[&only.get::<_, Uuid>("id")]).await,
                     _ => Err(StoreError::AmbiguousKey(shown())),
                 }
             })
@@ -256,7 +257,7 @@ impl Store {
 }
 
 /// Makes whoever changes an account's keys or secrets at the same time wait; an error when there is no such account.
-pub(super) async fn lock_account(tx: &Tx<'_>, account: &AccountId) -> Result<(), StoreError> {
+pub(super) async fn lock_account(tx: &Tx, account: &AccountId) -> Result<(), StoreError> {
     let rows = tx.query(LOCK_ACCOUNT, &[&account.as_str()]).await?;
     if rows.is_empty() { Err(StoreError::UnknownAccount(account.clone())) } else { Ok(()) }
 }

@@ -206,7 +206,7 @@ impl Store {
     /// Creates the partitions' rows that are missing; an error when there are more than `count`.
     pub async fn ensure_partitions(&self, role: Role, count: u16) -> Result<(), StoreError> {
         let found = self
-            .transaction("create the partitions", async |tx| {
+            .transaction("create the partitions", move |tx| async move {
                 tx.execute(ENSURE, &[&role.as_str(), &i32::from(count)]).await?;
                 let rows = tx.query(HIGHEST, &[&role.as_str()]).await?;
                 Ok(rows.first().map_or(0, |row| row.get::<_, i32>(0)))

@@ -9,7 +9,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use deadpool_postgres::{ClientWrapper, Object};
+use deadpool_postgres::Object;
 use tokio::{sync::Mutex, time::timeout};
 use uuid::Uuid;
 
@@ -17,7 +17,7 @@ use super::{
     Store,
     error::StoreError,
     leases::{Decision, InstanceView, Lease, Leases, Memory, PartitionView, Role, Target, View, decide, read_lease},
-    tx::Tx,
+    tx::{OwnConnection, Tx},
     values::{RowReader, bigint, smallint},
 };
 use crate::event::ids::{Epoch, PartitionId};
@@ -85,12 +85,12 @@ pub struct Session {
 /// What the session holds on to between rounds.
 #[derive(Default)]
 struct Standing {
-    connection: Option<Connection>,
+    connection: Option<LockedConnection>,
     roles: HashMap<Role, RoleStanding>,
 }
 
-struct Connection {
-    client: ClientWrapper,
+struct LockedConnection {
+    client: OwnConnection,
     /// The session's lock is held by this connection; a dying one of ours may still have it.
     locked: bool,
 }
@@ -174,7 +174,10 @@ impl Session {
         let kept = standing.connection.take().filter(|connection| !connection.client.is_closed());
         let mut connection = match kept {
             Some(connection) => connection,
-            None => Connection { client: Object::take(self.store.connection(DOING).await?), locked: false },
+            None => {
+                let client = OwnConnection(Object::take(self.store.connection(DOING).await?));
+                LockedConnection { client, locked: false }
+            }
         };
         if !connection.locked {
             let failed = |error| StoreError::of_postgres(DOING, &error);
@@ -187,13 +190,14 @@ impl Session {
 
     async fn round(&self, standing: &mut Standing, role: Role, target: Target) -> Result<Leases, StoreError> {
         let Standing { connection, roles } = standing;
-        let connection = connection.as_mut().ok_or_else(|| StoreError::unavailable(DOING, "there is no connection"))?;
+        let LockedConnection { client, locked } =
+            connection.take().ok_or_else(|| StoreError::unavailable(DOING, "there is no connection"))?;
         let mine = roles.entry(role).or_default();
-        let tx = Tx::begin(&mut connection.client, DOING).await?;
+        let tx = Tx::begin(client, DOING).await?;
         let view = self.look(&tx, role).await?;
         let decision = decide(&view, self.id, target, &mine.memory);
         let (held, remaining) = self.ask_for(&tx, role, &decision).await?;
-        tx.commit().await?;
+        *connection = Some(LockedConnection { client: tx.commit().await?, locked });
 
         let before =
             std::mem::replace(&mut mine.held, held.iter().map(|lease| (lease.partition, lease.epoch)).collect());
@@ -208,7 +212,7 @@ impl Session {
     }
 
     /// Shows that we are alive and reads who else is, and who owns what.
-    async fn look(&self, tx: &Tx<'_>, role: Role) -> Result<View, StoreError> {
+    async fn look(&self, tx: &Tx<OwnConnection>, role: Role) -> Result<View, StoreError> {
         let lease = self.store.lease().as_secs_f64();
         let key = self.lock_key();
         tx.execute(HEARTBEAT, &[&self.id, &role.as_str(), &self.instance, &key, &lease]).await?;
@@ -241,7 +245,7 @@ impl Session {
     /// Renews, takes, and reads what is ours now and for how long at least.
     async fn ask_for(
         &self,
-        tx: &Tx<'_>,
+        tx: &Tx<OwnConnection>,
         role: Role,
         decision: &Decision,
     ) -> Result<(Vec<Lease>, Duration), StoreError> {

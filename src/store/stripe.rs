@@ -31,7 +31,7 @@ const RESOLVE: &str = "SELECT stripe_customer, customer FROM stripe_links
     WHERE account = $1 AND stripe_customer = ANY ($2::text[])";
 const REMEMBER: &str = "
     INSERT INTO stripe_charges AS c (account, charge, stripe_customer, at)
-    SELECT DISTINCT ON (u.charge) $1, u.charge, u.stripe_customer, u.at
+    SELECT DISTINCT ON (u.charge COLLATE \"C\") $1, u.charge, u.stripe_customer, u.at
     FROM unnest($2::text[], $3::text[], $4::timestamptz[]) AS u (charge, stripe_customer, at)
     ORDER BY u.charge COLLATE \"C\", u.at DESC, u.stripe_customer COLLATE \"C\" DESC
     ON CONFLICT (account, charge) DO UPDATE SET stripe_customer = excluded.stripe_customer, at = excluded.at
