@@ -55,6 +55,8 @@ pub(crate) struct AlertMemory {
     pub(crate) announced: [Option<Timestamp>; 3],
     /// A level that is kept back until its cooldown ends.
     pub(crate) held: Option<Level>,
+    /// How many alerts came up, those kept back included: tells two of the same instant apart.
+    pub(crate) told: u32,
 }
 
 /// What to do about an evaluation.
@@ -88,6 +90,7 @@ impl AlertMemory {
                 return Decision::Nothing;
             }
             self.held = Some(evaluation.level);
+            self.told = self.told.wrapping_add(1);
             return Decision::Hold { kind, previous_level, previous_score };
         }
         self.churned = evaluation.status == Status::Churned;
@@ -95,6 +98,7 @@ impl AlertMemory {
         self.score = evaluation.score;
         self.announced[evaluation.level as usize] = Some(at);
         self.held = None;
+        self.told = self.told.wrapping_add(1);
         Decision::Announce { kind, previous_level, previous_score }
     }
 

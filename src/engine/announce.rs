@@ -32,7 +32,7 @@ pub(crate) fn alert(
         Decision::Nothing => return None,
     };
     let token = subject::encode(of.customer);
-    let told = format!("{}.{token}.{}.{}.{}", of.account, kind.as_str(), evaluation.level.as_str(), of.at.millis());
+    let told = format!("{}.{token}.{}.{}", of.account, of.at.millis(), state.alerts.told);
     let id = BASE32HEX_NOPAD.encode(&xxh3_128(told.as_bytes()).to_be_bytes()).to_ascii_lowercase();
     let assessment = describe(state, rules, of.at, evaluation);
     let body = AlertBody {

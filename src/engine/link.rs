@@ -38,7 +38,7 @@ pub(crate) struct Subject<'a> {
 
 /// The link that an `identify` event asks for. A Stripe customer that goes by its own id cannot take others in.
 pub(crate) fn requested(event: &Event<'_>, of: Subject<'_>) -> Option<LinkRow> {
-    if event.name != "identify" || of.customer.as_str().starts_with(STRIPE_CUSTOMER) {
+    if event.name != "identify" || is_stripe_customer(of.customer) {
         return None;
     }
     Some(LinkRow {
@@ -66,7 +66,12 @@ pub(crate) fn linked_event(link: &LinkRow) -> Option<OutboxRow> {
 /// The customer that a `subscription_linked` event names.
 pub(crate) fn target(event: &Event<'_>) -> Option<CustomerId> {
     let target = event.property_str("customerId")?;
-    CustomerId::parse(&target).ok().filter(|target| !target.as_str().starts_with(STRIPE_CUSTOMER))
+    CustomerId::parse(&target).ok().filter(|target| !is_stripe_customer(target))
+}
+
+/// Whether it goes by Stripe's own id: only such a customer can be linked to another, and only to one that does not.
+pub(crate) fn is_stripe_customer(id: &CustomerId) -> bool {
+    id.as_str().starts_with(STRIPE_CUSTOMER)
 }
 
 /// The event that brings what was kept of a Stripe customer to `to`.

@@ -57,6 +57,8 @@ struct Customer {
     in_flight: bool,
     is_new: bool,
     score_changed: bool,
+    /// As of when it was last evaluated.
+    evaluated_at: Timestamp,
     /// Since when it waits to be evaluated.
     unsettled_since: Option<Timestamp>,
 }
@@ -193,8 +195,10 @@ impl Partition {
             in_flight: false,
             is_new,
             score_changed: false,
+            evaluated_at: now,
             unsettled_since: None,
         };
+        let unsettled = customer.state.unsettled;
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 customers are in memory")
@@ -203,6 +207,9 @@ impl Partition {
         let slots = &self.slots;
         let rehash = |slot: &u32| self.hasher.hash_one(&*slot_ref(slots, *slot).key);
         self.index.insert_unique(hash, slot, rehash);
+        if unsettled {
+            self.unsettle(Slot(slot), now);
+        }
         Slot(slot)
     }
 
@@ -221,7 +228,7 @@ impl Partition {
         &slot_ref(&self.slots, slot.0).rules
     }
 
-    /// Applies an event to a customer in memory; evaluates the customer at once unless the event is history.
+    /// Applies an event to a customer in memory; evaluates the customer at once unless history is being imported for it.
     pub fn apply(&mut self, slot: Slot, incoming: Incoming<'_>, now: Timestamp) -> Applied {
         self.counters.received += 1;
         let customer = slot_mut(&mut self.slots, slot.0);
@@ -243,10 +250,9 @@ impl Partition {
         }
         self.mark_dirty(slot);
         if now.millis_since(incoming.at) > self.policy.history_after_millis {
-            self.last_history = now;
             self.unsettle(slot, now);
         } else {
-            self.evaluate(slot, now);
+            self.evaluate_settled(slot, now);
         }
         applied
     }
@@ -262,7 +268,7 @@ impl Partition {
         let of = Subject { account: &account, customer: &id, at: incoming.at };
         let customer = slot_mut(&mut self.slots, slot.0);
         match (&*incoming.event.name, link::target(incoming.event)) {
-            (link::LINKED, Some(to)) => {
+            (link::LINKED, Some(to)) if link::is_stripe_customer(&id) => {
                 if let Some(left) = customer.state.move_to(to.clone(), incoming.at) {
                     customer.score_changed = left.evaluated.is_some_and(|last| last.score > 0);
                     self.outbox.push(link::transfer_event(of, &to, &left));
@@ -310,18 +316,28 @@ impl Partition {
         }
     }
 
+    /// Puts a customer's evaluation off until the import that brings its history is over.
     fn unsettle(&mut self, slot: Slot, now: Timestamp) {
+        self.last_history = self.last_history.max(now);
         let customer = slot_mut(&mut self.slots, slot.0);
+        customer.state.unsettled = true;
         if customer.unsettled_since.is_none() {
             customer.unsettled_since = Some(now);
             self.unsettled.push(slot.0);
         }
     }
 
+    fn evaluate_settled(&mut self, slot: Slot, now: Timestamp) {
+        if slot_ref(&self.slots, slot.0).unsettled_since.is_none() {
+            self.evaluate(slot, now);
+        }
+    }
+
     /// Evaluates a customer in memory as of `now`, announcing what is new.
-    pub fn evaluate(&mut self, slot: Slot, now: Timestamp) {
+    fn evaluate(&mut self, slot: Slot, now: Timestamp) {
         let customer = slot_mut(&mut self.slots, slot.0);
         let as_of = now.max(customer.state.newest);
+        customer.evaluated_at = as_of;
         let rules = Arc::clone(&customer.rules);
         let evaluation = evaluate(&mut customer.state, &rules, as_of);
         let last = customer.state.evaluated;
@@ -348,6 +364,7 @@ impl Partition {
             let waited = customer.unsettled_since.map_or(most, |since| now.millis_since(since));
             if quiet || at_once || waited >= most {
                 customer.unsettled_since = None;
+                customer.state.unsettled = false;
                 self.evaluate(Slot(slot), now);
                 self.mark_dirty(Slot(slot));
                 settled += 1;
@@ -360,7 +377,9 @@ impl Partition {
 
     /// When [`Partition::settle`] has something to do next.
     pub fn settles_at(&self) -> Option<Timestamp> {
-        (!self.unsettled.is_empty()).then(|| self.last_history.plus_millis(self.policy.settle_millis))
+        let first = slot_ref(&self.slots, *self.unsettled.first()?).unsettled_since?;
+        let quiet_at = self.last_history.plus_millis(self.policy.settle_millis);
+        Some(quiet_at.min(first.plus_millis(self.policy.settle_most_millis)))
     }
 
     /// Customers that wait for an import to be over.
@@ -371,8 +390,7 @@ impl Partition {
     /// Scores a customer in memory by other rules from now on.
     pub fn set_rules(&mut self, slot: Slot, rules: Arc<Rules>, now: Timestamp) {
         slot_mut(&mut self.slots, slot.0).rules = rules;
-        self.evaluate(slot, now);
-        self.mark_dirty(slot);
+        self.evaluate_due(slot, now);
     }
 
     /// The customers in memory with their accounts.
@@ -419,10 +437,12 @@ impl Partition {
         self.due.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Evaluates a customer in memory because silence made it due.
+    /// Evaluates a customer in memory because silence made it due; later if history is being imported for it.
     pub fn evaluate_due(&mut self, slot: Slot, now: Timestamp) {
-        self.evaluate(slot, now);
-        self.mark_dirty(slot);
+        if slot_ref(&self.slots, slot.0).unsettled_since.is_none() {
+            self.evaluate(slot, now);
+            self.mark_dirty(slot);
+        }
     }
 
     /// Everything that changed since the last checkpoint. At most one checkpoint may be under way.
@@ -434,12 +454,12 @@ impl Partition {
         let mut scores = Vec::new();
         for slot in &dirty {
             let customer = slot_mut(&mut self.slots, *slot);
-            customer.due_at = customer.next_due(now, self.policy.cooldown_millis);
+            customer.due_at = customer.next_due(now, self.policy);
             if let Some(at) = customer.due_at.filter(|at| *at < self.due_horizon) {
                 self.due.push(Reverse((at, customer.key.clone())));
             }
             if std::mem::take(&mut customer.score_changed) {
-                scores.push(customer.score_row(now));
+                scores.push(customer.score_row());
             }
             states.push(customer.state_row());
             customer.dirty = false;
@@ -513,12 +533,13 @@ impl Customer {
         !self.dirty && !self.in_flight && self.unsettled_since.is_none()
     }
 
-    fn next_due(&self, now: Timestamp, cooldown_millis: i64) -> Option<Timestamp> {
+    /// When it must be evaluated if nothing happens: for one that waits for an import to be over, whoever has it then.
+    fn next_due(&self, now: Timestamp, policy: Policy) -> Option<Timestamp> {
         if self.unsettled_since.is_some() {
-            return Some(now);
+            return Some(now.plus_millis(policy.settle_millis));
         }
-        let change = next_change(&self.state, &self.rules, now);
-        let release = self.state.alerts.release_at(cooldown_millis);
+        let change = next_change(&self.state, &self.rules, self.evaluated_at);
+        let release = self.state.alerts.release_at(policy.cooldown_millis);
         change.into_iter().chain(release).min()
     }
 
@@ -539,9 +560,9 @@ impl Customer {
         }
     }
 
-    fn score_row(&self, now: Timestamp) -> ScoreRow {
+    fn score_row(&self) -> ScoreRow {
         let (account, customer) = self.identity();
-        let at = now.max(self.state.newest);
+        let at = self.evaluated_at;
         let assessment = describe(&self.state, &self.rules, at, self.state.evaluated.unwrap_or_default());
         ScoreRow {
             account,

@@ -287,7 +287,8 @@ impl FactorSource {
         }
         let points = mistakes.number(&self.points, "factor.points", 0..=100);
         let at_least = self.at_least.as_ref().map_or(0, |value| mistakes.number(value, "factor.at_least", 0..=100));
-        if points == 0 && at_least == 0 {
+        let is_zero = |value: &Spanned<i64>| *value.get_ref() == 0;
+        if is_zero(&self.points) && self.at_least.as_ref().is_none_or(is_zero) {
             mistakes.add(self.points.span().start, "factor.points", "a factor without points needs `at_least`");
         }
         let condition = self.condition(start, mistakes)?;
@@ -424,8 +425,9 @@ mod tests {
 
     #[track_caller]
     fn mistakes(change: (&str, &str)) -> String {
-        assert!(DEFAULT_RULES.contains(change.0), "`{}` is not in the default rules", change.0);
-        let text = DEFAULT_RULES.replacen(change.0, change.1, 1);
+        let line = format!("\n{}", change.0);
+        assert!(DEFAULT_RULES.contains(&line), "no line of the default rules begins with `{}`", change.0);
+        let text = DEFAULT_RULES.replacen(&line, &format!("\n{}", change.1), 1);
         Rules::parse(&text, "rules.toml").unwrap_err().to_string()
     }
 

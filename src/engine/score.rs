@@ -152,7 +152,7 @@ fn percent_dropped(sums: WindowSums) -> u128 {
 }
 
 fn reason(state: &CustomerState, rule: &FactorRule, as_of: Timestamp) -> String {
-    let days_since = |instant: Timestamp| as_of.millis_since(instant).div_euclid(86_400_000).to_string();
+    let days_since = |instant: Timestamp| as_of.millis_since(instant).max(0).div_euclid(86_400_000).to_string();
     let date = |instant: Timestamp| instant.to_string().chars().take(10).collect::<String>();
     let stripe = state.stripe.as_deref();
     let filled = match &rule.condition {

@@ -52,8 +52,9 @@ struct SnapshotV1 {
     linked: Vec<u64>,
     transfers: Vec<u64>,
     moved_to: Option<(String, i64)>,
-    alerts: (u8, u8, bool, [Option<i64>; 3], Option<u8>),
+    alerts: (u8, u8, bool, [Option<i64>; 3], Option<u8>, u32),
     evaluated: Option<(u8, u8, u8, u64, u64)>,
+    unsettled: bool,
 }
 
 /// A common name as its code, any other as text.
@@ -85,8 +86,10 @@ pub fn encode(state: &CustomerState) -> Vec<u8> {
             state.alerts.churned,
             state.alerts.announced.map(|at| at.map(Timestamp::millis)),
             state.alerts.held.map(|level| level as u8),
+            state.alerts.told,
         ),
         evaluated: state.evaluated.map(|last| (last.score, last.level as u8, last.status as u8, last.active, last.rules)),
+        unsettled: state.unsettled,
     };
     let mut bytes = Vec::with_capacity(256);
     bytes.push(VERSION);
@@ -115,7 +118,7 @@ impl SnapshotV1 {
             .into_iter()
             .map(|(name, age)| Ok((name_of(name)?, Timestamp::from_millis(newest.saturating_sub(age)))))
             .collect::<Result<_, SnapshotError>>()?;
-        let (level, score, churned, announced, held) = self.alerts;
+        let (level, score, churned, announced, held, told) = self.alerts;
         let moved_to = match self.moved_to {
             Some((to, at)) => {
                 let to = CustomerId::parse(&to).map_err(damaged)?;
@@ -146,8 +149,10 @@ impl SnapshotV1 {
                 churned,
                 announced: announced.map(|at| at.map(Timestamp::from_millis)),
                 held: held.map(level_of).transpose()?,
+                told,
             },
             evaluated,
+            unsettled: self.unsettled,
         })
     }
 }

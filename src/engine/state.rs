@@ -23,6 +23,9 @@ use crate::event::{
     time::Timestamp,
 };
 
+/// How many links, and how many transfers, are remembered.
+pub(crate) const LINKS_KEPT: usize = 256;
+
 /// What is kept of one customer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CustomerState {
@@ -42,6 +45,8 @@ pub struct CustomerState {
     pub(crate) moved_to: Option<Box<Signpost>>,
     pub(crate) alerts: AlertMemory,
     pub(crate) evaluated: Option<Evaluation>,
+    /// History was imported that no evaluation has seen yet.
+    pub(crate) unsettled: bool,
 }
 
 /// The newest support interaction whose sentiment is known.
@@ -97,6 +102,7 @@ impl CustomerState {
             moved_to: None,
             alerts: AlertMemory::default(),
             evaluated: None,
+            unsettled: false,
         }
     }
 
@@ -115,7 +121,9 @@ impl CustomerState {
         let facts = event.facts();
         self.apply_facts(&facts);
         // An invoice speaks for itself: whether its failure still counts is known to its facts alone.
-        if !facts.iter().any(|fact| matches!(fact, StripeFact::Invoice(_))) {
+        let told_by_invoice = matches!(&*event.name, "payment_failed" | "payment_succeeded")
+            && facts.iter().any(|fact| matches!(fact, StripeFact::Invoice(_)));
+        if !told_by_invoice {
             self.names.see(&event.name, at, |name| rules.names(name));
         }
         let mut late = facts.is_empty() && at.day() <= self.newest.day() - DAYS_KEPT;
@@ -123,8 +131,8 @@ impl CustomerState {
             late |= self.usage.add(at, 1, self.newest) == Counted::TooOld;
         } else {
             self.usage.advance_newest(self.newest);
-            self.apply_support(event, at, rules);
         }
+        self.apply_support(event, at, rules);
         if late { Applied::Late } else { Applied::Applied }
     }
 
@@ -153,6 +161,9 @@ impl CustomerState {
     /// Joins the state of a linked Stripe customer in, once for each `transfer`.
     pub(crate) fn join(&mut self, other: &Self, transfer: u64, rules: &Rules) -> Applied {
         let Err(place) = self.transfers.binary_search(&transfer) else { return Applied::Duplicate };
+        if self.transfers.len() >= LINKS_KEPT {
+            return Applied::Late;
+        }
         self.transfers.insert(place, transfer);
         self.first_seen = self.first_seen.min(other.first_seen);
         self.newest = self.newest.max(other.newest);
@@ -195,13 +206,16 @@ impl CustomerState {
         Some(std::mem::replace(self, left))
     }
 
-    /// Notes that a Stripe customer was linked to this one; `false` if that is known already.
+    /// Notes that a Stripe customer was linked to this one; `false` if that is known already. Beyond [`LINKS_KEPT`] a link is
+    /// not remembered: making it again is harmless.
     pub(crate) fn note_link(&mut self, stripe_customer: &str) -> bool {
         let hash = xxh3_64(stripe_customer.as_bytes());
         match self.linked.binary_search(&hash) {
             Ok(_) => false,
             Err(place) => {
-                self.linked.insert(place, hash);
+                if self.linked.len() < LINKS_KEPT {
+                    self.linked.insert(place, hash);
+                }
                 true
             }
         }

@@ -167,11 +167,14 @@ impl StripeState {
 
     /// What the customer brings a month; of several currencies the greatest sum. Of a churned customer, what it brought last.
     pub(crate) fn mrr(&self) -> Option<Money> {
-        let last_end = self.subscriptions.iter().filter_map(|(_, subscription)| subscription.ended_at).max();
+        let ended = |subscription: &Subscription| {
+            subscription.ended_at.filter(|_| subscription.status == SubscriptionStatus::Canceled)
+        };
+        let last_end = self.subscriptions.iter().filter_map(|(_, subscription)| ended(subscription)).max();
         let churned = self.is_churned();
         let mut sums: Vec<Money> = Vec::new();
         for (_, subscription) in &self.subscriptions {
-            let counts = subscription.status.is_live() || (churned && subscription.ended_at == last_end);
+            let counts = subscription.status.is_live() || (churned && ended(subscription) == last_end);
             let Some(mrr) = subscription.mrr.filter(|_| counts) else { continue };
             match sums.iter_mut().find(|sum| sum.currency == mrr.currency) {
                 Some(sum) => sum.minor = sum.minor.saturating_add(mrr.minor),

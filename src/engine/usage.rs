@@ -236,7 +236,7 @@ impl Usage {
         match self.hours.back_mut() {
             Some(last) if last.index == hour => last.count = last.count.saturating_add(count),
             Some(last) if last.index > hour => self.add_to_late_hour(hour, count),
-            _ => self.hours.push_back(Bucket { index: hour, count }),
+            _ => self.insert_hour(self.hours.len(), Bucket { index: hour, count }),
         }
         if let Some(cursor) = &mut self.cursor {
             cursor.count(hour, count, &self.hours);
@@ -249,9 +249,13 @@ impl Usage {
             bucket.count = bucket.count.saturating_add(count);
             return;
         }
-        self.hours.insert(place, Bucket { index: hour, count });
+        self.insert_hour(place, Bucket { index: hour, count });
+    }
+
+    fn insert_hour(&mut self, place: usize, bucket: Bucket) {
+        self.hours.insert(place, bucket);
         if let Some(cursor) = &mut self.cursor {
-            cursor.make_room(hour);
+            cursor.make_room(bucket.index);
         }
     }
 
@@ -304,7 +308,7 @@ impl Cursor {
         }
     }
 
-    /// A bucket for `hour` was put between others.
+    /// A bucket for `hour` was put before, between or after the others.
     fn make_room(&mut self, hour: i32) {
         let (current_from, previous_from) = window_starts(self.hour, self.length);
         self.current_from += usize::from(hour < current_from);
@@ -395,6 +399,15 @@ mod tests {
                 .find(|instant| dropped(usage.sums(WEEK, *instant)) != now);
             prop_assert_eq!(usage.next_flip(WEEK, newest, dropped), stepped);
         }
+    }
+
+    #[test]
+    fn late_usage_before_both_windows_stays_out_of_the_running_sums() {
+        let mut usage = Usage::default();
+        usage.add(at_hour(10), 1, at_hour(10));
+        usage.running_sums(WEEK, at_hour(1_000));
+        usage.add(at_hour(20), 1, at_hour(20));
+        assert_eq!(usage.running_sums(WEEK, at_hour(1_001)), WindowSums { current: 0, previous: 0 });
     }
 
     #[test]
