@@ -92,7 +92,7 @@ impl Outbox {
     pub fn new(
         store: Store,
         publisher: Publisher,
-            metrics: Metrics,
+        metrics: Metrics,
         now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     ) -> (Self, OutboxSender, mpsc::Receiver<Vec<String>>) {
         let (sender, queue) = mpsc::channel(QUEUE);

@@ -25,6 +25,13 @@ pub(crate) struct WarmCustomer {
     epoch: Epoch,
 }
 
+impl WarmCustomer {
+    fn weight(&self, key: &str) -> u32 {
+        let weight = key.len() + self.customer.as_str().len() + self.snapshot.len() + ENTRY_OVERHEAD;
+        u32::try_from(weight).unwrap_or(u32::MAX)
+    }
+}
+
 /// The cache of clean customers.
 #[derive(Debug)]
 pub(crate) struct Warm {
@@ -33,12 +40,11 @@ pub(crate) struct Warm {
 
 impl Warm {
     pub(crate) fn new(bytes: u64) -> Self {
-        let weigh = |key: &Box<str>, customer: &WarmCustomer| {
-            let weight = key.len() + customer.customer.as_str().len() + customer.snapshot.len() + ENTRY_OVERHEAD;
-            u32::try_from(weight).unwrap_or(u32::MAX)
-        };
-        let cache =
-            Cache::builder().max_capacity(bytes).weigher(weigh).eviction_policy(EvictionPolicy::lru()).build();
+        let cache = Cache::builder()
+            .max_capacity(bytes)
+            .weigher(|key, customer| customer.weight(key))
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
         Self { cache }
     }
 

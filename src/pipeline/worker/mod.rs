@@ -27,13 +27,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
-pub(crate) use self::{intake::retry, owned::Owned};
 use self::{
     checkpoint::Checkpointing,
     intake::{Loaded, Work},
     readers::Readers,
     silence::DueLoading,
 };
+pub(crate) use self::{intake::retry, owned::Owned};
 use super::{
     accounts::Accounts,
     config::Config,
@@ -44,13 +44,8 @@ use super::{
 };
 use crate::{
     engine::{
-        alert::RiskReport,
-        partition::Policy,
-        score::assess,
-        silence::forecast,
-        snapshot,
+        alert::RiskReport, partition::Policy, rules::Rules, score::assess, silence::forecast, snapshot,
         state::CustomerState,
-        rules::Rules,
     },
     event::{
         ids::{CustomerId, PartitionId},
