@@ -26,8 +26,9 @@ pub(crate) struct WarmCustomer {
 }
 
 impl WarmCustomer {
-    fn weight(&self, key: &str) -> u32 {
-        let weight = key.len() + self.customer.as_str().len() + self.snapshot.len() + ENTRY_OVERHEAD;
+    #[expect(clippy::borrowed_box, reason = "this is how the cache shows its keys")]
+    fn weight(key: &Box<str>, customer: &Self) -> u32 {
+        let weight = key.len() + customer.customer.as_str().len() + customer.snapshot.len() + ENTRY_OVERHEAD;
         u32::try_from(weight).unwrap_or(u32::MAX)
     }
 }
@@ -42,7 +43,7 @@ impl Warm {
     pub(crate) fn new(bytes: u64) -> Self {
         let cache = Cache::builder()
             .max_capacity(bytes)
-            .weigher(|key, customer| customer.weight(key))
+            .weigher(WarmCustomer::weight)
             .eviction_policy(EvictionPolicy::lru())
             .build();
         Self { cache }
