@@ -52,12 +52,12 @@ pub(crate) struct ReadingFrom {
 impl Owned {
     /// Takes a partition over where its last owner left it.
     pub(super) async fn take_over(
-        lease: Lease,
+        lease: &Lease,
         tools: &Tools,
         policy: Policy,
         outbox: &OutboxSender,
     ) -> anyhow::Result<Self> {
-        let (applied, stream_created) = guard_against_rollback(&lease, tools).await?;
+        let (applied, stream_created) = guard_against_rollback(lease, tools).await?;
         outbox.resume(lease.partition);
         let hash = tools.rules.borrow().hash();
         let rescore = lease.watermark.0 > 0 && lease.rules_hash.as_deref() != Some(hash.as_str());
