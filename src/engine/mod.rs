@@ -23,3 +23,6 @@ pub(crate) mod link;
 pub mod snapshot;
 pub mod partition;
 pub mod offline;
+
+#[cfg(test)]
+mod tests;

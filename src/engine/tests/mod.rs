@@ -1,0 +1,10 @@
+//! Tests of the engine as a whole: scenarios told in text, laws over drawn states, stored snapshots.
+
+mod play;
+mod script;
+
+mod scenario_alerts;
+mod scenario_factors;
+mod scenario_imports;
+mod scenario_links;
+mod scenario_stripe;
