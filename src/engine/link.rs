@@ -10,9 +10,9 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::{
     checkpoint::{LinkRow, OutboxKind, OutboxRow},
+    rules::Rules,
     snapshot,
     state::{Applied, CustomerState},
-    rules::Rules,
 };
 use crate::event::{
     decode::Event,

@@ -88,7 +88,9 @@ pub fn encode(state: &CustomerState) -> Vec<u8> {
             state.alerts.held.map(|level| level as u8),
             state.alerts.told,
         ),
-        evaluated: state.evaluated.map(|last| (last.score, last.level as u8, last.status as u8, last.active, last.rules)),
+        evaluated: state
+            .evaluated
+            .map(|last| (last.score, last.level as u8, last.status as u8, last.active, last.rules)),
         unsettled: state.unsettled,
     };
     let mut bytes = Vec::with_capacity(256);
@@ -170,7 +172,9 @@ fn stored_name(name: &Name) -> StoredName {
 
 fn name_of(stored: StoredName) -> Result<Name, SnapshotError> {
     match stored {
-        StoredName::Code(code) => Name::from_code(code).ok_or_else(|| damaged(format!("no event name has the code {code}"))),
+        StoredName::Code(code) => {
+            Name::from_code(code).ok_or_else(|| damaged(format!("no event name has the code {code}")))
+        }
         StoredName::Text(text) => Ok(Name::Other(text)),
     }
 }

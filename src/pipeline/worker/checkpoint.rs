@@ -125,8 +125,8 @@ impl Worker {
         } else {
             QUIET_INTERVAL
         };
-        let full = self.dirty() * 2 > self.config.dirty_customers_max
-            || self.checkpointing.burials.len() > BURIALS_AT_MOST;
+        let full =
+            self.dirty() * 2 > self.config.dirty_customers_max || self.checkpointing.burials.len() > BURIALS_AT_MOST;
         if waited >= pause || full {
             self.start_checkpoint(now);
         }
@@ -215,7 +215,12 @@ impl Worker {
         self.release(released);
         self.evict();
         self.note_what_waits();
-        debug!(partitions = stored.committed.len(), marked = stored.published, "checkpoint stored in {:?}", stored.took);
+        debug!(
+            partitions = stored.committed.len(),
+            marked = stored.published,
+            "checkpoint stored in {:?}",
+            stored.took
+        );
         Ok(())
     }
 

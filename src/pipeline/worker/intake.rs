@@ -22,14 +22,14 @@ use crate::{
         subject::{PartitionedSubject, dead_subject, parse_partitioned},
         time::Timestamp,
     },
+    pipeline::accounts::Accounts,
     store::{Store, StoreError, states::LoadedState},
     stream::{
-        dead::DeadLetter,
         EVENTS,
+        dead::DeadLetter,
         reader::{RawMessage, ReadBatch, ReaderError},
     },
     telemetry::metrics::EventResult,
-    pipeline::accounts::Accounts,
 };
 
 /// How far ahead of its receipt an event's timestamp may lie.
@@ -205,7 +205,11 @@ impl Worker {
         Ok(())
     }
 
-    pub(super) fn admit_row(&mut self, row: LoadedState, now: Timestamp) -> anyhow::Result<Option<(PartitionId, Slot)>> {
+    pub(super) fn admit_row(
+        &mut self,
+        row: LoadedState,
+        now: Timestamp,
+    ) -> anyhow::Result<Option<(PartitionId, Slot)>> {
         let account = row.account.as_str();
         let partition = crate::event::subject::partition_of(account, &row.token, self.config.partitions);
         let Some(owned) = self.owned.get_mut(&partition) else { return Ok(None) };
@@ -213,8 +217,9 @@ impl Worker {
         if let Some(slot) = owned.engine.find(&key) {
             return Ok(Some((partition, slot)));
         }
-        let state = snapshot::decode(&row.snapshot)
-            .with_context(|| format!("the stored state of customer {} of account {account} cannot be read", row.token))?;
+        let state = snapshot::decode(&row.snapshot).with_context(|| {
+            format!("the stored state of customer {} of account {account} cannot be read", row.token)
+        })?;
         let rules = self.tools.rules.borrow().of(account);
         let stored = Some((state, row.due_at));
         let slot = owned.engine.admit(Admission { key, customer: row.customer, rules, stored }, now);
@@ -310,10 +315,8 @@ impl Worker {
             None => message.subject.to_string(),
         };
         self.checkpointing.bury(DeadLetter {
-            dead_subject: subject.map_or_else(
-                || dead_subject("_", "_"),
-                |subject| dead_subject(subject.account, subject.token),
-            ),
+            dead_subject: subject
+                .map_or_else(|| dead_subject("_", "_"), |subject| dead_subject(subject.account, subject.token)),
             reason: reject.code().to_owned(),
             detail: reject.to_string(),
             stage: "decode".to_owned(),

@@ -20,20 +20,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use async_nats::jetstream;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
-pub(crate) use self::{intake::retry, owned::Owned};
 use self::{
     checkpoint::Checkpointing,
     intake::{Leases, Loaded, Work},
     readers::Readers,
     silence::DueLoading,
 };
+pub(crate) use self::{intake::retry, owned::Owned};
 use super::{
     accounts::Accounts,
     config::Config,
@@ -44,26 +43,25 @@ use super::{
 };
 use crate::{
     engine::{
-        alert::RiskReport,
-        partition::Policy,
-        score::assess,
-        silence::forecast,
-        snapshot,
+        alert::RiskReport, partition::Policy, rules::Rules, score::assess, silence::forecast, snapshot,
         state::CustomerState,
-        rules::Rules,
     },
     event::{
         ids::{CustomerId, PartitionId},
         subject,
         time::Timestamp,
     },
-    store::Store,
+    store::{Store, leases::Lease},
     stream::{publisher::Publisher, reader::ReaderCounters},
     telemetry::metrics::Metrics,
 };
 
 /// How often the worker looks around when nothing else happens.
 const TICK: Duration = Duration::from_millis(100);
+/// How long the look at the stream may take that a partition is taken over with.
+const TAKE_OVER_WITHIN: Duration = Duration::from_secs(3);
+/// When a partition that could not be taken over is tried again.
+const GAIN_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// What a worker works with.
 #[derive(Clone)]
@@ -140,6 +138,9 @@ pub struct Worker {
     config: Config,
     policy: Policy,
     owned: BTreeMap<PartitionId, Owned>,
+    /// Leases of partitions that are not taken over yet, and when to try again.
+    gaining: Vec<Lease>,
+    gain_again: Instant,
     readers: Readers,
     warm: Warm,
     outbox: OutboxSender,
@@ -170,6 +171,8 @@ impl Worker {
             readers,
             warm: Warm::new(config.cache_bytes),
             owned: BTreeMap::new(),
+            gaining: Vec::new(),
+            gain_again: Instant::now(),
             outbox,
             releaser,
             work: None,
@@ -196,7 +199,7 @@ impl Worker {
                 biased;
                 () = stop.cancelled() => break,
                 update = inlets.leases.recv() => match update {
-                    Some(update) => self.take_leases(update).await?,
+                    Some(update) => self.take_leases(update).await,
                     None => break,
                 },
                 stored = self.checkpointing.stored() => self.checkpoint_stored(stored)?,
@@ -210,6 +213,9 @@ impl Worker {
                 Ok(()) = rules.changed() => self.change_rules(),
                 read = self.readers.next(), if may_read => self.take_batch(read)?,
                 () = wake => {}
+            }
+            if !self.gaining.is_empty() && Instant::now() >= self.gain_again {
+                self.take_over().await;
             }
             self.look_around()?;
         }
@@ -252,8 +258,9 @@ impl Worker {
         Ok(())
     }
 
-    async fn take_leases(&mut self, update: LeaseUpdate) -> anyhow::Result<()> {
+    async fn take_leases(&mut self, update: LeaseUpdate) {
         for partition in update.lost {
+            self.gaining.retain(|lease| lease.partition != partition);
             self.drop_partition(partition, "another instance has taken it over");
         }
         for partition in update.surplus {
@@ -264,21 +271,35 @@ impl Worker {
                 owned.releasing = true;
             }
         }
-        let gained = update.gained.len();
-        for lease in update.gained {
+        self.gaining.extend(update.gained);
+        self.take_over().await;
+    }
+
+    /// Takes over the partitions whose leases are ours; those that cannot be taken over yet are tried again.
+    async fn take_over(&mut self) {
+        let mut taken = 0;
+        for lease in std::mem::take(&mut self.gaining) {
             let partition = lease.partition;
-            let owned = Owned::take_over(lease, &self.tools, self.policy, &self.outbox)
-                .await
-                .with_context(|| format!("cannot take partition {partition} over"))?;
-            self.tools.metrics.partition_acquired(partition, owned.epoch.0);
-            self.tools.metrics.takeovers.inc();
-            self.owned.insert(partition, owned);
+            let taking = Owned::take_over(&lease, &self.tools, self.policy, &self.outbox);
+            let outcome = tokio::time::timeout(TAKE_OVER_WITHIN, taking).await;
+            match outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("nats did not answer in time"))) {
+                Ok(owned) => {
+                    self.tools.metrics.partition_acquired(partition, owned.epoch.0);
+                    self.tools.metrics.takeovers.inc();
+                    self.owned.insert(partition, owned);
+                    taken += 1;
+                }
+                Err(error) => {
+                    warn!(partition = %partition, "cannot take {partition} over yet, trying again: {error:#}");
+                    self.gaining.push(lease);
+                }
+            }
         }
-        if gained > 0 {
-            info!(partitions = self.owned.len(), "owning {} partitions, {gained} of them new", self.owned.len());
+        if taken > 0 {
+            info!(partitions = self.owned.len(), "owning {} partitions, {taken} of them new", self.owned.len());
         }
+        self.gain_again = Instant::now() + GAIN_AGAIN_AFTER;
         self.update_readers();
-        Ok(())
     }
 
     fn update_readers(&mut self) {

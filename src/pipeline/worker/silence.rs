@@ -53,7 +53,11 @@ impl Worker {
             if owned.engine.settles_at().is_some() {
                 let settled = owned.engine.settle(now, waiting > most);
                 if settled > 0 {
-                    debug!(customers = settled, "an import into {} is over: scored {settled} customers", owned.engine.id());
+                    debug!(
+                        customers = settled,
+                        "an import into {} is over: scored {settled} customers",
+                        owned.engine.id()
+                    );
                     self.checkpointing.note_change();
                 }
             }
@@ -81,10 +85,9 @@ impl Worker {
             let mut rows: Vec<DueRow> = Vec::new();
             let of = [partition];
             loop {
-                let page = retry("look for due customers", || {
-                    store.load_due(&of, horizon.hour() - 1, rows.last(), DUE_PAGE)
-                })
-                .await?;
+                let page =
+                    retry("look for due customers", || store.load_due(&of, horizon.hour() - 1, rows.last(), DUE_PAGE))
+                        .await?;
                 let full = page.len() >= DUE_PAGE;
                 rows.extend(page);
                 if !full {

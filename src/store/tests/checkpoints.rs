@@ -96,7 +96,8 @@ async fn a_wrong_watermark_writes_nothing() {
 
 #[tokio::test]
 async fn one_foreign_partition_among_several_writes_nothing_and_is_named() {
-    check_fenced(vec![full(part(0, 0, 10, 20), "b"), full(part(1, 7, 0, 5), "c"), full(part(2, 0, 0, 5), "d")], 1).await;
+    check_fenced(vec![full(part(0, 0, 10, 20), "b"), full(part(1, 7, 0, 5), "c"), full(part(2, 0, 0, 5), "d")], 1)
+        .await;
 }
 
 #[tokio::test]
@@ -124,12 +125,20 @@ async fn the_same_write_again_changes_nothing_also_where_the_watermark_did_not_m
 #[tokio::test]
 async fn a_message_stands_in_the_outbox_once_and_is_published_in_order() {
     let (_database, store) = with_partitions(2).await;
-    let kinds = [("m1", OutboxKind::Alert), ("m2", OutboxKind::HeldAlert), ("m3", OutboxKind::Event), ("m1", OutboxKind::Alert)];
+    let kinds = [
+        ("m1", OutboxKind::Alert),
+        ("m2", OutboxKind::HeldAlert),
+        ("m3", OutboxKind::Event),
+        ("m1", OutboxKind::Alert),
+    ];
     let first = write_of(0, 1, |checkpoint| {
         checkpoint.outbox = kinds.iter().map(|(id, kind)| message("a", *kind, id)).collect();
     });
     store.store_checkpoint(&first).await.unwrap();
-    store.store_checkpoint(&write_of(1, 2, |checkpoint| checkpoint.outbox = vec![message("a", OutboxKind::Alert, "m1")])).await.unwrap();
+    store
+        .store_checkpoint(&write_of(1, 2, |checkpoint| checkpoint.outbox = vec![message("a", OutboxKind::Alert, "m1")]))
+        .await
+        .unwrap();
 
     let ids = |rows: Vec<crate::store::outbox::StoredOutboxRow>| {
         rows.into_iter().map(|row| row.row.message_id).collect::<Vec<_>>()
@@ -213,9 +222,8 @@ async fn updates_of_states_stay_on_their_page() {
         store.run("VACUUM customer_states").await;
     }
     store.run("SELECT pg_stat_force_next_flush()").await;
-    let counts = store
-        .ask("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'customer_states'")
-        .await;
+    let counts =
+        store.ask("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'customer_states'").await;
     let (updates, hot) = counts.split_once('|').unwrap();
     let (updates, hot): (f64, f64) = (updates.parse().unwrap(), hot.parse().unwrap());
     assert!(updates == 2_500.0 && hot / updates > 0.9, "{hot} of {updates}");
