@@ -46,7 +46,7 @@ pub struct PartWrite {
     pub from: StreamSequence,
     /// The watermark they end at; the same where nothing was read.
     pub to: StreamSequence,
-    /// When the message at `to` was stored; keeps what is known when absent.
+    /// When the message at `to` was stored; unknown when absent, unless the watermark stays where it is.
     pub to_time: Option<Timestamp>,
     /// When the stream was created; keeps what is known when absent.
     pub stream_created: Option<Timestamp>,
@@ -88,7 +88,7 @@ const ROWS_AT_ONCE: usize = 10_000;
 pub(super) const ADVANCE: &str = "
     UPDATE partitions p SET
         watermark = u.upto,
-        watermark_time = coalesce(u.upto_time, p.watermark_time),
+        watermark_time = coalesce(u.upto_time, CASE WHEN u.upto = u.since THEN p.watermark_time END),
         stream_created = coalesce(u.stream_created, p.stream_created),
         rules_hash = coalesce(u.rules_hash, p.rules_hash),
         last_checkpoint = $2,

@@ -28,7 +28,7 @@ use tracing::{debug, info, warn};
 
 use self::{
     checkpoint::Checkpointing,
-    intake::{Loaded, Work},
+    intake::{Leases, Loaded, Work},
     readers::Readers,
     silence::DueLoading,
 };
@@ -125,6 +125,13 @@ pub struct Inlets {
 
 type Loading = Pin<Box<dyn Future<Output = anyhow::Result<Loaded>> + Send>>;
 
+/// Work whose customers are being loaded.
+struct Waiting {
+    work: Work,
+    leases: Leases,
+    loading: Loading,
+}
+
 /// Owns partitions and everything in them.
 pub struct Worker {
     tools: Tools,
@@ -139,7 +146,7 @@ pub struct Worker {
     outbox: OutboxSender,
     releaser: Releaser,
     /// What waits for states to be loaded, and their loading.
-    work: Option<(Work, Loading)>,
+    work: Option<Waiting>,
     checkpointing: Checkpointing,
     due_loading: FuturesUnordered<DueLoading>,
     scratch: Vec<u8>,
@@ -353,9 +360,9 @@ impl Worker {
     /// Stores what is in hand, publishes what can be, gives the partitions back.
     async fn finish(mut self, mut inlets: Inlets) -> anyhow::Result<()> {
         self.readers.close();
-        if let Some((work, loading)) = self.work.take() {
+        if let Some(Waiting { work, leases, loading }) = self.work.take() {
             match loading.await {
-                Ok(loaded) => self.finish_work(work, loaded)?,
+                Ok(loaded) => self.finish_waiting(work, &leases, loaded)?,
                 Err(error) => warn!("leaving the last batch to the next start: {error:#}"),
             }
         }
@@ -382,9 +389,9 @@ impl Worker {
 }
 
 /// Resolves when the states that the work waits for are loaded; never while nothing waits.
-async fn poll_work(work: &mut Option<(Work, Loading)>) -> anyhow::Result<Loaded> {
+async fn poll_work(work: &mut Option<Waiting>) -> anyhow::Result<Loaded> {
     match work {
-        Some((_, loading)) => loading.await,
+        Some(waiting) => (&mut waiting.loading).await,
         None => std::future::pending().await,
     }
 }

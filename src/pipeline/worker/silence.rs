@@ -108,6 +108,7 @@ impl Worker {
     fn load_sweep_page(&mut self, partition: PartitionId) {
         let Some(owned) = self.owned.get(&partition) else { return };
         let after = owned.sweep.clone().flatten();
+        let from = after.clone();
         let store = self.tools.store.clone();
         let loading = Box::pin(async move {
             retry("load customers to score anew", || {
@@ -116,13 +117,14 @@ impl Worker {
             })
             .await
         });
-        self.work = Some((Work::Sweep { partition }, loading));
+        self.wait_for(Work::Sweep { partition, after: from }, loading);
     }
 
     /// Scores a page of stored customers by the rules in force.
     pub(super) fn sweep_page(
         &mut self,
         partition: PartitionId,
+        after: Option<(String, String)>,
         rows: Vec<LoadedState>,
         now: Timestamp,
     ) -> anyhow::Result<()> {
@@ -138,6 +140,10 @@ impl Worker {
         self.checkpointing.note_change();
         let hash = self.tools.rules.borrow().hash();
         let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
+        if owned.sweep != Some(after) {
+            // The rules changed again meanwhile: another sweep has begun, from the beginning.
+            return Ok(());
+        }
         if full {
             owned.sweep = Some(last);
         } else {

@@ -57,10 +57,13 @@ async fn everything_of_a_checkpoint_is_written_at_once() {
     assert_eq!((owners[0].watermark_time, owners[0].rules_hash.as_deref()), (Some(hours(5)), Some("r1")));
     assert_eq!(store.ask("SELECT stripe_customer_id FROM customers ORDER BY 1").await, "cus_a\ncus_b");
 
-    // What is not said again stays known.
-    store.store_checkpoint(&write(vec![part(0, 0, 10, 12)])).await.unwrap();
+    // What is not said again stays known: the rules, and the time for as long as it belongs to the watermark.
+    store.store_checkpoint(&write(vec![part(0, 0, 10, 10)])).await.unwrap();
     let owners = store.owners().await.unwrap();
     assert_eq!((owners[0].watermark_time, owners[0].rules_hash.as_deref()), (Some(hours(5)), Some("r1")));
+    store.store_checkpoint(&write(vec![part(0, 0, 10, 12)])).await.unwrap();
+    let owners = store.owners().await.unwrap();
+    assert_eq!((owners[0].watermark_time, owners[0].rules_hash.as_deref()), (None, Some("r1")));
     assert_eq!(owners[0].watermark.0, 12);
 }
 
