@@ -1,5 +1,7 @@
 //! Tests of the engine as a whole: scenarios told in text, laws over drawn states, stored snapshots.
 
+mod drawn;
+mod golden;
 mod play;
 mod script;
 
