@@ -123,10 +123,10 @@ pub(super) fn unpack_names(mut rest: &[u8], newest: Timestamp) -> Result<Vec<(Na
         let age = i64::try_from(take_varint(&mut rest)?).map_err(|_| damaged("a name is too old"))?;
         let at = last.millis().checked_sub(age).filter(|at| *at >= -FAREST_MILLIS);
         last = Timestamp::from_millis(at.ok_or_else(|| damaged("a name is too old"))?);
-        names.push((name, last));
-        if names.len() > NAMES_KEPT {
-            return Err(damaged("there are more than 64 names"));
+        if names.len() == NAMES_KEPT || names.iter().any(|(held, _)| *held == name) {
+            return Err(damaged("there are more than 64 names, or one twice"));
         }
+        names.push((name, last));
     }
     Ok(names)
 }

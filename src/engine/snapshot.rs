@@ -83,7 +83,9 @@ pub fn encode(state: &CustomerState) -> Vec<u8> {
             state.alerts.held.map(|level| level as u8),
             state.alerts.told,
         ),
-        evaluated: state.evaluated.map(|last| (last.score, last.level as u8, last.status as u8, last.active, last.rules)),
+        evaluated: state
+            .evaluated
+            .map(|last| (last.score, last.level as u8, last.status as u8, last.active, last.rules)),
         unsettled: state.unsettled,
     };
     let mut bytes = Vec::with_capacity(384);

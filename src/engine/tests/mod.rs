@@ -2,6 +2,7 @@
 
 mod drawn;
 mod golden;
+mod laws;
 mod play;
 mod script;
 
