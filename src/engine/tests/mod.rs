@@ -1,5 +1,6 @@
 //! Tests of the engine as a whole: scenarios told in text, laws over drawn states, stored snapshots.
 
+mod crash;
 mod drawn;
 mod golden;
 mod laws;
