@@ -1,5 +1,9 @@
 //! Tests of the engine as a whole: scenarios told in text, laws over drawn states, stored snapshots.
 
+mod crash;
+mod drawn;
+mod golden;
+mod laws;
 mod play;
 mod script;
 
