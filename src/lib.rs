@@ -12,3 +12,4 @@ pub mod bridge; // HTTP
 pub mod config; // every setting: where it comes from, what is allowed
 pub mod embedded; // private servers for `churnd dev` and the tests
 pub mod service; // how the daemon lives: clock, signals, drain
+pub mod cli; // one file a subcommand

@@ -1,0 +1,89 @@
+//! Postgres: the server, its tables, and what waits in them.
+
+use super::Finding;
+use crate::{
+    cli::output,
+    config::Config,
+    event::time::Timestamp,
+    store::{Store, StoreError},
+};
+
+/// An alert that waits longer than this is not on its way.
+const OUTBOX_PATIENCE_MILLIS: i64 = 60_000;
+
+/// What was found, and a way to look further.
+pub(super) struct Postgres {
+    pub(super) findings: Vec<Finding>,
+    pub(super) store: Option<Store>,
+}
+
+/// Looks at the server and its tables.
+pub(super) async fn look(config: &Config, now: Timestamp) -> Postgres {
+    let mut findings = Vec::new();
+    let store = match reach(config, &mut findings).await {
+        Ok(store) => store,
+        Err(fault) => {
+            findings.push(*fault);
+            return Postgres { findings, store: None };
+        }
+    };
+    findings.push(accounts(&store).await);
+    findings.push(outbox(&store, now).await);
+    Postgres { findings, store: Some(store) }
+}
+
+async fn reach(config: &Config, findings: &mut Vec<Finding>) -> Result<Store, Box<Finding>> {
+    let unusable = |error: StoreError| {
+        let text = format!("{:#}", anyhow::Error::new(error));
+        Box::new(Finding::fault("postgres", text, "start Postgres, or correct postgres.url"))
+    };
+    let store = Store::connect(&config.postgres).map_err(unusable)?;
+    let version = store.ping().await.map_err(unusable)?;
+    findings.push(Finding::fine("postgres", format!("Postgres {}.{}", version / 10_000, version % 10_000)));
+    match store.check_schema().await {
+        Ok(()) => findings.push(Finding::fine("schema", format!("version {}", store.expected_version()))),
+        Err(error) => {
+            let text = error.to_string();
+            let (what, next) = text.split_once(": ").unwrap_or((&text, "run `churnd migrate`"));
+            return Err(Box::new(Finding::fault("schema", what, next)));
+        }
+    }
+    Ok(store)
+}
+
+async fn accounts(store: &Store) -> Finding {
+    match store.list_accounts().await {
+        Ok(accounts) if accounts.is_empty() => {
+            Finding::note("accounts", "none: every event goes to the dead letters").with_next("`churnd account add NAME`")
+        }
+        Ok(accounts) => {
+            let names: Vec<&str> = accounts.iter().take(5).map(|account| account.id.as_str()).collect();
+            let more = if accounts.len() > names.len() { ", …" } else { "" };
+            Finding::fine("accounts", format!("{}: {}{more}", accounts.len(), names.join(", ")))
+        }
+        Err(error) => refused("accounts", error),
+    }
+}
+
+async fn outbox(store: &Store, now: Timestamp) -> Finding {
+    let pending = match store.outbox_pending().await {
+        Ok(pending) => pending,
+        Err(error) => return refused("outbox", error),
+    };
+    let waiting = output::counted(pending.count, "message");
+    match pending.oldest {
+        None => Finding::fine("outbox", "nothing waits to be published"),
+        Some(oldest) if now.millis_since(oldest) > OUTBOX_PATIENCE_MILLIS => {
+            let seconds = now.millis_since(oldest) / 1_000;
+            let text = format!("{waiting} wait to be published, the oldest for {seconds} s");
+            let next = "see that `churnd run` with the role engine is up, and look for `outbox` in its log";
+            Finding::fault("outbox", text, next)
+        }
+        Some(_) => Finding::fine("outbox", format!("{waiting} on the way")),
+    }
+}
+
+fn refused(area: &'static str, error: StoreError) -> Finding {
+    let text = format!("{:#}", anyhow::Error::new(error));
+    Finding::fault(area, text, "look at Postgres' log; does the user of postgres.url own the tables?")
+}
