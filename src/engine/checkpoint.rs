@@ -139,11 +139,11 @@ pub struct OutboxRow {
 /// What an outbox row is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OutboxKind {
-    /// An alert for CHURN_ALERTS.
+    /// An alert for `CHURN_ALERTS`.
     Alert,
     /// An alert kept back by the cooldown: stored to be seen, never published.
     HeldAlert,
-    /// An event for CHURN_EVENTS, such as the facts of a customer that was linked to another id.
+    /// An event for `CHURN_EVENTS`, such as the facts of a customer that was linked to another id.
     Event,
 }
 
