@@ -85,7 +85,9 @@ impl AlertMemory {
             (false, Status::Active) if evaluation.level > self.level => AlertKind::RiskRaised,
             (false, Status::Active) => AlertKind::RiskLowered,
         };
-        if matches!(kind, AlertKind::RiskRaised | AlertKind::RiskLowered) && self.cools(evaluation.level, at, cooldown_millis) {
+        if matches!(kind, AlertKind::RiskRaised | AlertKind::RiskLowered)
+            && self.cools(evaluation.level, at, cooldown_millis)
+        {
             if self.held == Some(evaluation.level) {
                 return Decision::Nothing;
             }

@@ -6,13 +6,13 @@
 
 use data_encoding::BASE64;
 use serde_json::{Map, Value, json};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::{
     checkpoint::{LinkRow, OutboxKind, OutboxRow},
+    rules::Rules,
     snapshot,
     state::{Applied, CustomerState},
-    rules::Rules,
 };
 use crate::event::{
     decode::Event,
@@ -111,7 +111,9 @@ pub(crate) fn forwarded_event(event: &Event<'_>, of: Subject<'_>, to: &CustomerI
     body.extend(raw(event.properties_json()).map(|properties| ("properties".to_owned(), properties)));
     body.extend(raw(event.facts_json()).map(|facts| ("facts".to_owned(), facts)));
     body.extend(event.user_id.as_ref().map(|user| ("userId".to_owned(), json!(user))));
-    outgoing(of.account, to.clone(), &format!("forward-{}-{id}", of.customer), &Value::Object(body), of.at)
+    // An id may hold anything, also what a header must not.
+    let message_id = format!("forward-{:032x}", xxh3_128(format!("{}\0{id}", of.customer).as_bytes()));
+    outgoing(of.account, to.clone(), &message_id, &Value::Object(body), of.at)
 }
 
 fn outgoing(account: &AccountId, customer: CustomerId, id: &str, body: &Value, at: Timestamp) -> OutboxRow {

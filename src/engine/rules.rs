@@ -139,9 +139,8 @@ impl Rules {
 
     /// Whether events of this name are support interactions.
     pub(crate) fn is_support(&self, name: &str) -> bool {
-        self.factors.iter().any(|factor| match &factor.condition {
-            Condition::Sentiment { events, .. } => events.iter().any(|event| event == name),
-            _ => false,
+        self.factors.iter().any(|factor| {
+            matches!(&factor.condition, Condition::Sentiment { events, .. } if events.iter().any(|event| event == name))
         })
     }
 
@@ -447,9 +446,15 @@ mod tests {
         );
         assert!(mistakes(("high = 70", "high = 30")).contains("`levels.high`: must be above levels.medium"));
         assert!(mistakes(("kind = \"dispute\"", "kind = \"quarrel\"")).contains("`quarrel` is not a kind"));
-        assert!(mistakes(("after_days = 14\n", "")).contains("`factor.after_days`: a factor of kind `inactive` needs it"));
-        assert!(mistakes(("name = \"usage_drop\"", "name = \"login_inactivity\"")).contains("another factor has this name"));
-        assert!(mistakes(("kind = \"cancellation\"", "kind = \"cancellation\"\nevent = \"x\"")).contains("no such field"));
+        assert!(
+            mistakes(("after_days = 14\n", "")).contains("`factor.after_days`: a factor of kind `inactive` needs it")
+        );
+        assert!(
+            mistakes(("name = \"usage_drop\"", "name = \"login_inactivity\"")).contains("another factor has this name")
+        );
+        assert!(
+            mistakes(("kind = \"cancellation\"", "kind = \"cancellation\"\nevent = \"x\"")).contains("no such field")
+        );
         assert!(mistakes(("version = 1", "version = 2")).contains("`version`"));
         assert!(mistakes(("[levels]", "[levels")).starts_with("rules.toml:"));
         assert!(mistakes(("window_days = 7", "window_days = 31")).contains("1 to 30 is"));

@@ -46,19 +46,10 @@ pub(crate) fn evaluate(state: &mut CustomerState, rules: &Rules, as_of: Timestam
 }
 
 /// Puts an evaluation made as of `as_of` into words.
-pub(crate) fn describe(
-    state: &CustomerState,
-    rules: &Rules,
-    as_of: Timestamp,
-    evaluation: Evaluation,
-) -> Assessment {
+pub(crate) fn describe(state: &CustomerState, rules: &Rules, as_of: Timestamp, evaluation: Evaluation) -> Assessment {
     let active = || rules.factors.iter().enumerate().filter(|(place, _)| evaluation.active & (1 << place) != 0);
     let mut factors: Vec<Factor> = active()
-        .map(|(_, rule)| Factor {
-            factor: rule.name.clone(),
-            points: rule.points,
-            reason: reason(state, rule, as_of),
-        })
+        .map(|(_, rule)| Factor { factor: rule.name.clone(), points: rule.points, reason: reason(state, rule, as_of) })
         .collect();
     let mut suggested_action = active()
         .min_by_key(|(place, rule)| (std::cmp::Reverse(rule.points), *place))
@@ -67,7 +58,13 @@ pub(crate) fn describe(
         factors.insert(0, Factor { factor: ENDED.into(), points: 100, reason: "Last subscription ended".into() });
         suggested_action = Some("Ask why they left and offer a way back".into());
     }
-    Assessment { score: evaluation.score, level: evaluation.level, status: evaluation.status, factors, suggested_action }
+    Assessment {
+        score: evaluation.score,
+        level: evaluation.level,
+        status: evaluation.status,
+        factors,
+        suggested_action,
+    }
 }
 
 fn evaluate_by(
@@ -112,9 +109,9 @@ pub(crate) fn holds(
         Condition::Recent { event, within, cleared_by } => {
             last_uncleared(state, event, cleared_by.as_deref()).is_some_and(|last| as_of <= last.plus(*within))
         }
-        Condition::Sentiment { within, .. } => state.support.is_some_and(|support| {
-            support.sentiment == Sentiment::Negative && as_of <= support.at.plus(*within)
-        }),
+        Condition::Sentiment { within, .. } => state
+            .support
+            .is_some_and(|support| support.sentiment == Sentiment::Negative && as_of <= support.at.plus(*within)),
         Condition::Cancellation => stripe.is_some_and(|stripe| stripe.cancellation().is_some()),
         Condition::Subscription { statuses } => stripe.is_some_and(|stripe| stripe.status_among(statuses).is_some()),
         Condition::Dispute => stripe.is_some_and(StripeState::has_open_dispute),
@@ -164,9 +161,7 @@ fn reason(state: &CustomerState, rule: &FactorRule, as_of: Timestamp) -> String 
         Condition::UsageDrop { window, .. } => {
             Some(("{pct}", percent_dropped(state.usage.sums(*window, as_of)).to_string()))
         }
-        Condition::Cancellation => {
-            stripe.and_then(StripeState::cancellation).map(|end| ("{date}", date(end)))
-        }
+        Condition::Cancellation => stripe.and_then(StripeState::cancellation).map(|end| ("{date}", date(end))),
         Condition::Subscription { statuses } => stripe
             .and_then(|stripe| stripe.status_among(statuses))
             .map(|status| ("{status}", format!("{status:?}")))

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::event::{
-    fact::{CardFact, Change, DisputeFact, InvoiceFact, InvoiceOutcome, StripeFact, SubscriptionFact, SubscriptionStatus},
+    fact::{
+        CardFact, Change, DisputeFact, InvoiceFact, InvoiceOutcome, StripeFact, SubscriptionFact, SubscriptionStatus,
+    },
     money::Money,
     time::Timestamp,
 };
@@ -202,7 +204,11 @@ impl StripeState {
 
     /// Some subscription has one of `statuses`.
     pub(crate) fn status_among(&self, statuses: &[SubscriptionStatus]) -> Option<SubscriptionStatus> {
-        self.subscriptions.iter().map(|(_, subscription)| subscription.status).filter(|status| statuses.contains(status)).max()
+        self.subscriptions
+            .iter()
+            .map(|(_, subscription)| subscription.status)
+            .filter(|status| statuses.contains(status))
+            .max()
     }
 
     /// Some dispute is not decided.
@@ -235,7 +241,10 @@ impl StripeState {
     }
 
     fn live(&self) -> impl Iterator<Item = &Subscription> {
-        self.subscriptions.iter().map(|(_, subscription)| subscription).filter(|subscription| subscription.status.is_live())
+        self.subscriptions
+            .iter()
+            .map(|(_, subscription)| subscription)
+            .filter(|subscription| subscription.status.is_live())
     }
 }
 
@@ -269,7 +278,8 @@ fn join_greater<T: Ord>(objects: &mut Vec<(u64, T)>, id: u64, said: T) {
 
 fn forget_least<T, K: Ord>(objects: &mut Vec<(u64, T)>, rank: impl Fn(&T) -> K) {
     if objects.len() > OBJECTS_KEPT {
-        let least = objects.iter().enumerate().min_by_key(|(_, (id, object))| (rank(object), *id)).map(|(place, _)| place);
+        let least =
+            objects.iter().enumerate().min_by_key(|(_, (id, object))| (rank(object), *id)).map(|(place, _)| place);
         objects.remove(least.expect("there are more than 32"));
     }
 }

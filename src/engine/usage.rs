@@ -274,8 +274,7 @@ impl Cursor {
         let place = |from: i32| hours.partition_point(|bucket| bucket.index < from);
         let (current_from, previous_from) = (place(current_from), place(previous_from));
         let sum = |range: std::ops::Range<usize>| hours.range(range).map(|bucket| u64::from(bucket.count)).sum();
-        let sums =
-            WindowSums { current: sum(current_from..hours.len()), previous: sum(previous_from..current_from) };
+        let sums = WindowSums { current: sum(current_from..hours.len()), previous: sum(previous_from..current_from) };
         Self { length, hour, sums, current_from, previous_from }
     }
 

@@ -207,8 +207,7 @@ impl Stretch {
         self.events.extend(messages.iter().filter_map(archived));
         if position > self.position {
             self.position = position;
-            self.position_at =
-                messages.last().filter(|last| last.sequence == position).map(|last| last.stored_at);
+            self.position_at = messages.last().filter(|last| last.sequence == position).map(|last| last.stored_at);
         }
     }
 

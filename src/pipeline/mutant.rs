@@ -4,7 +4,7 @@
 //! answered with no.
 
 use crate::{
-    event::ids::PartitionId,
+    event::ids::{Epoch, PartitionId},
     store::{Store, checkpoint::CheckpointWrite},
     stream::publisher::Publisher,
 };
@@ -47,7 +47,7 @@ pub(super) async fn before_commit(publisher: &Publisher, write: &CheckpointWrite
 pub(super) async fn store_watermark_apart(
     store: &Store,
     write: &mut CheckpointWrite,
-) -> anyhow::Result<Vec<PartitionId>> {
+) -> anyhow::Result<Vec<(PartitionId, Epoch)>> {
     let mut states = CheckpointWrite::new(Vec::new(), Vec::new());
     for part in &write.parts {
         let mut first = part.clone();
@@ -55,7 +55,7 @@ pub(super) async fn store_watermark_apart(
         states.parts.push(first);
     }
     let fenced = |error: crate::store::StoreError| match error {
-        crate::store::StoreError::Fenced { partition, .. } => Ok(vec![partition]),
+        crate::store::StoreError::Fenced { partition, epoch } => Ok(vec![(partition, epoch)]),
         other => Err(other),
     };
     if let Err(error) = store.store_checkpoint(&states).await {

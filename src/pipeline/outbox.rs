@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
@@ -42,10 +42,14 @@ const SCORES_AGAIN_MILLIS: i64 = 60_000;
 /// A customer's entry in the bucket.
 type Score = (AccountId, Box<str>, RiskValue);
 
+/// Scores that were committed longer ago are read from the table again before they are put into the bucket.
+const SCORES_FRESH: Duration = Duration::from_secs(2);
+
 #[derive(Debug)]
 struct Batch {
     messages: Vec<OutboxRow>,
     scores: Vec<ScoreRow>,
+    committed: Instant,
 }
 
 /// Where the worker hands committed messages over; never blocks.
@@ -75,7 +79,7 @@ impl OutboxSender {
         if messages.is_empty() && scores.is_empty() {
             return;
         }
-        if self.queue.try_send(Batch { messages, scores }).is_err() {
+        if self.queue.try_send(Batch { messages, scores, committed: Instant::now() }).is_err() {
             self.behind.store(true, Ordering::Release);
         }
     }
@@ -92,7 +96,7 @@ impl Outbox {
     pub fn new(
         store: Store,
         publisher: Publisher,
-            metrics: Metrics,
+        metrics: Metrics,
         now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     ) -> (Self, OutboxSender, mpsc::Receiver<Vec<String>>) {
         let (sender, queue) = mpsc::channel(QUEUE);
@@ -140,6 +144,11 @@ impl Outbox {
             }
             self.mark(done).await;
         }
+        if batch.committed.elapsed() > SCORES_FRESH {
+            // This process may have been paused and superseded meanwhile: only the table knows the newest scores.
+            self.resume_owned();
+            return;
+        }
         let scores: Vec<Score> = batch
             .scores
             .into_iter()
@@ -180,9 +189,14 @@ impl Outbox {
         if let Some(error) = results.into_iter().find_map(Result::err) {
             warn!("cannot put scores into the bucket, trying again: {error}");
             self.metrics.count_error("outbox", "kv");
-            self.resumed.lock().expect("no holder of this lock panics").extend(self.owned.iter().copied());
-            self.behind.store(true, Ordering::Release);
+            self.resume_owned();
         }
+    }
+
+    /// Has what the table holds of our partitions published, scores included.
+    fn resume_owned(&self) {
+        self.resumed.lock().expect("no holder of this lock panics").extend(self.owned.iter().copied());
+        self.behind.store(true, Ordering::Release);
     }
 
     /// Publishes what the table still holds of our partitions.
@@ -237,7 +251,7 @@ impl Outbox {
             Ok(OutboxPending { count, oldest }) => {
                 let age = oldest.map_or(0, |oldest| (self.now)().millis_since(oldest)).max(0);
                 self.metrics.outbox_pending.set(i64::try_from(count).unwrap_or(i64::MAX));
-                let since = std::time::Instant::now().checked_sub(Duration::from_millis(age.unsigned_abs()));
+                let since = Instant::now().checked_sub(Duration::from_millis(age.unsigned_abs()));
                 self.metrics.outbox_oldest_age_seconds.waits_since(since.filter(|_| count > 0));
                 if age > 30_000 {
                     self.behind.store(true, Ordering::Release);

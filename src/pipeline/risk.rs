@@ -13,10 +13,7 @@ use crate::{
         alert::RiskReport,
         snapshot::{self, SnapshotError},
     },
-    event::{
-        ids::AccountId,
-        time::Timestamp,
-    },
+    event::{ids::AccountId, time::Timestamp},
     store::{Store, StoreError},
 };
 
@@ -62,7 +59,7 @@ impl RiskDesk {
         as_of: Option<Timestamp>,
     ) -> Result<RiskReport, RiskError> {
         let answer = match self.ask_worker(account, token, as_of).await {
-            Some(RiskAnswer::NotHere) | None => self.from_store(account, token, as_of).await?,
+            Some(RiskAnswer::NotHere) | None => self.look_up(account, token, as_of).await?,
             Some(answer) => answer,
         };
         match answer {
@@ -79,7 +76,7 @@ impl RiskDesk {
         answered.await.ok()
     }
 
-    async fn from_store(
+    async fn look_up(
         &self,
         account: &AccountId,
         token: &str,

@@ -30,7 +30,9 @@ pub enum RuleBookError {
     #[error("{0}")]
     Invalid(#[from] InvalidRules),
     /// A file of the accounts' directory is not named after an account.
-    #[error("{path}: a file of rules.accounts_dir is named <account>.toml, and an account is 1 to 32 of a-z, 0-9, `_`, `-`")]
+    #[error(
+        "{path}: a file of rules.accounts_dir is named <account>.toml, and an account is 1 to 32 of a-z, 0-9, `_`, `-`"
+    )]
     NotAnAccount {
         /// The file.
         path: String,

@@ -25,6 +25,14 @@ pub(crate) struct WarmCustomer {
     epoch: Epoch,
 }
 
+impl WarmCustomer {
+    #[expect(clippy::borrowed_box, reason = "this is how the cache shows its keys")]
+    fn weight(key: &Box<str>, customer: &Self) -> u32 {
+        let weight = key.len() + customer.customer.as_str().len() + customer.snapshot.len() + ENTRY_OVERHEAD;
+        u32::try_from(weight).unwrap_or(u32::MAX)
+    }
+}
+
 /// The cache of clean customers.
 #[derive(Debug)]
 pub(crate) struct Warm {
@@ -33,12 +41,11 @@ pub(crate) struct Warm {
 
 impl Warm {
     pub(crate) fn new(bytes: u64) -> Self {
-        let weigh = |key: &Box<str>, customer: &WarmCustomer| {
-            let weight = key.len() + customer.customer.as_str().len() + customer.snapshot.len() + ENTRY_OVERHEAD;
-            u32::try_from(weight).unwrap_or(u32::MAX)
-        };
-        let cache =
-            Cache::builder().max_capacity(bytes).weigher(weigh).eviction_policy(EvictionPolicy::lru()).build();
+        let cache = Cache::builder()
+            .max_capacity(bytes)
+            .weigher(WarmCustomer::weight)
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
         Self { cache }
     }
 

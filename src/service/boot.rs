@@ -15,13 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
-use super::{
-    clock::Clock,
-    gauges::Gauges,
-    lifecycle::Lifecycle,
-    risk,
-    systemd::ServiceManager,
-};
+use super::{clock::Clock, gauges::Gauges, lifecycle::Lifecycle, risk, systemd::ServiceManager};
 use crate::{
     bridge::{
         health::{Check, Operations},
@@ -152,10 +146,9 @@ impl Parts {
             .ensure_partitions(store::leases::Role::Engine, self.config.pipeline.partitions)
             .await
             .context("cannot prepare the partitions")?;
-        let (ownership, leases, releaser) =
-            Ownership::open(&self.store, store::leases::Role::Engine, &self.instance)
-                .await
-                .context("cannot open a session for leases")?;
+        let (ownership, leases, releaser) = Ownership::open(&self.store, store::leases::Role::Engine, &self.instance)
+            .await
+            .context("cannot open a session for leases")?;
         let (outbox, sender, published) =
             Outbox::new(self.store.clone(), self.publisher(), self.metrics.clone(), self.now());
         let (question, questions) = mpsc::channel(1_024);
@@ -207,14 +200,10 @@ impl Parts {
     }
 
     async fn start_archive(&self) -> anyhow::Result<()> {
-        self.store
-            .ensure_partitions(store::leases::Role::Archive, 1)
+        self.store.ensure_partitions(store::leases::Role::Archive, 1).await.context("cannot prepare the archive")?;
+        let (ownership, leases, releaser) = Ownership::open(&self.store, store::leases::Role::Archive, &self.instance)
             .await
-            .context("cannot prepare the archive")?;
-        let (ownership, leases, releaser) =
-            Ownership::open(&self.store, store::leases::Role::Archive, &self.instance)
-                .await
-                .context("cannot open a session for the archive's lease")?;
+            .context("cannot open a session for the archive's lease")?;
         let archiver = Archiver {
             store: self.store.clone(),
             reading: jetstream::new(self.reading.clone()),

@@ -102,7 +102,20 @@ impl Config {
         }
     }
 
-    async fn options(&self, name: &str) -> Result<ConnectOptions, StreamError> {
+    /// Who we are, by the settings or else by the address: the client itself does not look there.
+    fn authenticated(&self, options: ConnectOptions, addresses: &[ServerAddr]) -> ConnectOptions {
+        if let (Some(user), Some(password)) = (&self.user, &self.password) {
+            return options.user_and_password(user.clone(), password.expose_secret().to_owned());
+        }
+        let Some(address) = addresses.iter().find(|address| address.has_user_pass()) else { return options };
+        let user = percent_decoded(address.username().unwrap_or_default());
+        match address.password() {
+            Some(password) => options.user_and_password(user, percent_decoded(password)),
+            None => options.token(user),
+        }
+    }
+
+    async fn options(&self, name: &str, addresses: &[ServerAddr]) -> Result<ConnectOptions, StreamError> {
         let mut options = ConnectOptions::new()
             .name(name)
             .connection_timeout(Duration::from_secs(self.connect_timeout_seconds.max(1)))
@@ -116,9 +129,7 @@ impl Config {
                 }
             })
             .require_tls(self.tls_required);
-        if let (Some(user), Some(password)) = (&self.user, &self.password) {
-            options = options.user_and_password(user.clone(), password.expose_secret().to_owned());
-        }
+        options = self.authenticated(options, addresses);
         if let Some(file) = &self.tls_ca_file {
             options = options.add_root_certificates(readable("nats.tls_ca_file", file).await?);
         }
@@ -176,7 +187,7 @@ pub async fn connect(config: &Config, name: &str) -> Result<Client, StreamError>
     let until = Instant::now() + Duration::from_secs(config.connect_patience_seconds);
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
     loop {
-        let error = match config.options(name).await?.connect(addresses.clone()).await {
+        let error = match config.options(name, &addresses).await?.connect(addresses.clone()).await {
             Ok(client) => return Ok(client),
             Err(error) => error,
         };
@@ -224,6 +235,26 @@ async fn readable(setting: &'static str, file: &Path) -> Result<PathBuf, StreamE
     }
 }
 
+/// `%40` and its like stand for bytes; what is no such escape stays.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let escape = if first == b'%' { after.get(..2).and_then(|hex| hex::decode(hex).ok()) } else { None };
+        match escape {
+            Some(byte) => {
+                bytes.extend(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 fn redact(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
@@ -243,6 +274,11 @@ mod tests {
         let shown = format!("{config:?}");
         assert!(!shown.contains("s3cret") && !shown.contains("pa55"), "{shown}");
         assert_eq!(config.redacted_url(), "nats://one:4222,two:4222");
+    }
+
+    #[test]
+    fn escapes_in_an_address_are_undone() {
+        assert_eq!(percent_decoded("p%40ss%2Fw%zz%"), "p@ss/w%zz%");
     }
 
     #[test]

@@ -128,7 +128,9 @@ where
     let (sequence, stored_at) = match message.info() {
         Ok(info) => (
             StreamSequence(info.stream_sequence),
-            Timestamp::from_millis(i64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or_default()),
+            Timestamp::from_millis(
+                i64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or_default(),
+            ),
         ),
         Err(error) => {
             warn!("a message came without its place in the stream: {error}");

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_nats::{
     Client, Subject,
-    header::{HeaderMap, NATS_MESSAGE_ID},
+    header::{HeaderMap, HeaderValue, NATS_MESSAGE_ID},
     jetstream::{
         self, Context, ErrorCode,
         context::{ContextBuilder, PublishErrorKind},
@@ -63,11 +63,16 @@ impl Outgoing {
         self
     }
 
-    fn all_headers(&self) -> Option<HeaderMap> {
-        let Some(id) = &self.message_id else { return self.headers.clone() };
+    /// The headers with the message id, which must be fit for one.
+    fn all_headers(&self) -> Result<Option<HeaderMap>, PublishError> {
+        let Some(id) = &self.message_id else { return Ok(self.headers.clone()) };
         let mut headers = self.headers.clone().unwrap_or_default();
-        headers.insert(NATS_MESSAGE_ID, id.as_str());
-        Some(headers)
+        let id: HeaderValue = id.parse().map_err(|_| PublishError::Refused {
+            subject: self.subject.to_string(),
+            description: "its message id holds a line break".to_owned(),
+        })?;
+        headers.insert(NATS_MESSAGE_ID, id);
+        Ok(Some(headers))
     }
 }
 
@@ -211,7 +216,7 @@ impl Publisher {
 
     async fn attempt(&self, message: &Outgoing) -> Result<PubAck, PublishError> {
         let (subject, payload) = (message.subject.clone(), message.payload.clone());
-        let sent = match message.all_headers() {
+        let sent = match message.all_headers()? {
             Some(headers) => self.context.publish_with_headers(subject, headers, payload).await,
             None => self.context.publish(subject, payload).await,
         };

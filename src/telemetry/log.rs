@@ -66,7 +66,7 @@ impl Config {
 
 /// Sets up logging to stderr for the whole process.
 pub fn init(config: &Config) -> Result<(), LogError> {
-    let filter = EnvFilter::try_new(&config.level).map_err(|_| LogError::Level(config.level.clone()))?;
+    let filter = EnvFilter::try_new(directives(&config.level)).map_err(|_| LogError::Level(config.level.clone()))?;
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let layer = match config.format {
         Format::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
@@ -74,6 +74,15 @@ pub fn init(config: &Config) -> Result<(), LogError> {
         Format::Text => lines.with_target(false).with_ansi(io::stderr().is_terminal()).boxed(),
     };
     tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().map_err(|_| LogError::AlreadySetUp)
+}
+
+/// The filter for a configured level: a level alone is churnd's own; libraries speak up from warnings on.
+fn directives(level: &str) -> String {
+    let own = |part: &str| match part.trim() {
+        level @ ("info" | "debug" | "trace") => format!("warn,churnd={level}"),
+        other => other.to_owned(),
+    };
+    level.split(',').map(own).collect::<Vec<_>>().join(",")
 }
 
 /// Whether stderr is the stream that `$JOURNAL_STREAM` names by device and inode.
@@ -117,6 +126,13 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn a_level_alone_is_that_of_churnd_itself() {
+        assert_eq!(directives("debug"), "warn,churnd=debug");
+        assert_eq!(directives("error"), "error");
+        assert_eq!(directives("info,async_nats=trace"), "warn,churnd=info,async_nats=trace");
+    }
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);

@@ -1,3 +1,5 @@
+//! Bodies that decode, bodies that are rejected with a name, and that both encodings agree.
+
 use proptest::prelude::*;
 
 use super::*;

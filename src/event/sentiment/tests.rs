@@ -1,3 +1,5 @@
+//! Messages and the mood they are in.
+
 use proptest::prelude::*;
 
 use super::*;

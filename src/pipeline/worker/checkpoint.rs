@@ -9,13 +9,16 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
-use super::Worker;
+use super::{Worker, intake::Work};
 use crate::{
     engine::{
         alert::AlertKind,
         checkpoint::{OutboxKind, OutboxRow, ScoreRow},
     },
-    event::{ids::PartitionId, time::Timestamp},
+    event::{
+        ids::{Epoch, PartitionId},
+        time::Timestamp,
+    },
     pipeline::mutant,
     store::{
         Store, StoreError,
@@ -59,8 +62,8 @@ struct Pending {
 
 /// How a checkpoint ended.
 pub(super) struct Stored {
-    committed: Vec<PartitionId>,
-    fenced: Vec<PartitionId>,
+    committed: Vec<(PartitionId, Epoch)>,
+    fenced: Vec<(PartitionId, Epoch)>,
     took: Duration,
     published: usize,
 }
@@ -122,8 +125,8 @@ impl Worker {
         } else {
             QUIET_INTERVAL
         };
-        let full = self.dirty() * 2 > self.config.dirty_customers_max
-            || self.checkpointing.burials.len() > BURIALS_AT_MOST;
+        let full =
+            self.dirty() * 2 > self.config.dirty_customers_max || self.checkpointing.burials.len() > BURIALS_AT_MOST;
         if waited >= pause || full {
             self.start_checkpoint(now);
         }
@@ -187,14 +190,17 @@ impl Worker {
         metrics.checkpoint_duration_seconds.observe(stored.took.as_secs_f64());
         metrics.checkpoint_age_seconds.waits_since(None);
         metrics.checkpoints.get_or_create(&result("committed")).inc();
-        for partition in &stored.fenced {
+        for (partition, epoch) in &stored.fenced {
             metrics.fenced_writes.inc();
             metrics.checkpoints.get_or_create(&result("fenced")).inc();
-            self.drop_partition(*partition, "its checkpoint was refused: another instance has taken it over");
+            // It may be ours again, under another lease, which this does not concern.
+            if self.owned.get(partition).is_some_and(|owned| owned.epoch == *epoch) {
+                self.drop_partition(*partition, "its checkpoint was refused: another instance has taken it over");
+            }
         }
         let mut released = Vec::new();
-        for partition in &stored.committed {
-            let Some(owned) = self.owned.get_mut(partition) else { continue };
+        for (partition, epoch) in &stored.committed {
+            let Some(owned) = self.owned.get_mut(partition).filter(|owned| owned.epoch == *epoch) else { continue };
             owned.engine.committed();
             if let Some(committed) = owned.committing.take() {
                 owned.committed = committed;
@@ -209,14 +215,19 @@ impl Worker {
         self.release(released);
         self.evict();
         self.note_what_waits();
-        debug!(partitions = stored.committed.len(), marked = stored.published, "checkpoint stored in {:?}", stored.took);
+        debug!(
+            partitions = stored.committed.len(),
+            marked = stored.published,
+            "checkpoint stored in {:?}",
+            stored.took
+        );
         Ok(())
     }
 
     fn publish(&mut self, outgoing: Pending, stored: &Stored) {
         let ours = |account: &str, token: &str| {
             let partition = crate::event::subject::partition_of(account, token, self.config.partitions);
-            stored.committed.contains(&partition)
+            stored.committed.iter().any(|(committed, _)| *committed == partition)
         };
         let mut messages = outgoing.messages;
         messages.retain(|row| ours(row.account.as_str(), &row.token));
@@ -240,7 +251,7 @@ impl Worker {
         self.tools.metrics.alerts.get_or_create(&labels).inc();
     }
 
-    fn release(&mut self, released: Vec<(PartitionId, crate::event::ids::Epoch)>) {
+    fn release(&mut self, released: Vec<(PartitionId, Epoch)>) {
         for (partition, epoch) in released {
             self.owned.remove(&partition);
             self.tools.metrics.partition_released(partition);
@@ -250,7 +261,13 @@ impl Worker {
     }
 
     /// Keeps memory bounded: clean customers leave for the warm cache, those longest untouched first.
+    ///
+    /// Not while a page of stored customers is on its way: it may show customers as they were before the checkpoint that
+    /// made them clean, and they must be found in memory when it comes.
     fn evict(&mut self) {
+        if self.work.as_ref().is_some_and(|waiting| matches!(waiting.work, Work::Sweep { .. })) {
+            return;
+        }
         let partitions = self.owned.len().max(1);
         let keep = self.config.hot_customers / partitions;
         let mut evicted = 0;
@@ -315,7 +332,7 @@ impl Job {
             self.store_until_it_stands().await?
         };
         Ok(Stored {
-            committed: self.write.parts.iter().map(|part| part.checkpoint.partition).collect(),
+            committed: self.write.parts.iter().map(|part| (part.checkpoint.partition, part.epoch)).collect(),
             fenced,
             took: started.elapsed(),
             published: self.write.published.len(),
@@ -346,7 +363,7 @@ impl Job {
     /// Stores the checkpoint less the parts that are refused; gives the refused partitions back.
     ///
     /// Trying the same write again is harmless: the store knows it by its id if it stood although no answer said so.
-    async fn store_until_it_stands(&mut self) -> anyhow::Result<Vec<PartitionId>> {
+    async fn store_until_it_stands(&mut self) -> anyhow::Result<Vec<(PartitionId, Epoch)>> {
         let mut fenced = Vec::new();
         let mut pause = Duration::from_millis(20);
         while !(self.write.parts.is_empty() && self.write.published.is_empty()) {
@@ -357,7 +374,7 @@ impl Job {
                 Ok(()) => break,
                 Err(StoreError::Fenced { partition, epoch }) => {
                     error!(partition = %partition, epoch = %epoch, "the checkpoint of {partition} was refused");
-                    fenced.push(partition);
+                    fenced.push((partition, epoch));
                     let mut parts = std::mem::take(&mut self.write.parts);
                     parts.retain(|part| part.checkpoint.partition != partition);
                     self.write = CheckpointWrite::new(parts, std::mem::take(&mut self.write.published));

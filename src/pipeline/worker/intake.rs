@@ -1,13 +1,13 @@
 //! Intake: from raw messages to applied events. Finds each message's customer, has the missing ones loaded, decodes,
 //! applies, and sends what cannot be understood to the dead letters.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context as _;
 use tracing::{debug, error, warn};
 
 use super::{
-    Loading, Worker,
+    Loading, Owned, Waiting, Worker,
     owned::key_of,
     readers::{Read, Scope},
 };
@@ -18,18 +18,18 @@ use crate::{
     },
     event::{
         decode::{Encoding, Reject, check_customer, decode},
-        ids::{AccountId, PartitionId},
+        ids::{AccountId, Epoch, PartitionId},
         subject::{PartitionedSubject, dead_subject, parse_partitioned},
         time::Timestamp,
     },
+    pipeline::accounts::Accounts,
     store::{Store, StoreError, states::LoadedState},
     stream::{
-        dead::DeadLetter,
         EVENTS,
+        dead::DeadLetter,
         reader::{RawMessage, ReadBatch, ReaderError},
     },
     telemetry::metrics::EventResult,
-    pipeline::accounts::Accounts,
 };
 
 /// How far ahead of its receipt an event's timestamp may lie.
@@ -41,9 +41,12 @@ pub(super) enum Work {
     Messages { batch: ReadBatch, scope: Scope },
     /// Customers that silence made due.
     Due { partition: PartitionId, keys: Vec<Box<str>> },
-    /// A page of stored customers to be scored by other rules.
-    Sweep { partition: PartitionId },
+    /// A page of stored customers to be scored by other rules, and after whom it begins.
+    Sweep { partition: PartitionId, after: Option<(String, String)> },
 }
+
+/// The leases that a piece of work was begun under: what a partition's successor has is not this work's to change.
+pub(super) type Leases = BTreeMap<PartitionId, Epoch>;
 
 /// States as they are stored.
 pub(super) type Loaded = Vec<LoadedState>;
@@ -84,16 +87,35 @@ impl Worker {
         }
         let accounts = unknown_account.then(|| self.tools.accounts.clone());
         let loading: Loading = Box::pin(load(self.tools.store.clone(), accounts, missing));
-        self.work = Some((work, loading));
+        self.wait_for(work, loading);
         Ok(())
     }
 
-    pub(super) fn loaded(&mut self, loaded: Loaded) -> anyhow::Result<()> {
-        let Some((work, _)) = self.work.take() else { return Ok(()) };
-        self.finish_work(work, loaded)
+    /// Puts a piece of work aside until its customers are loaded.
+    pub(super) fn wait_for(&mut self, work: Work, loading: Loading) {
+        let leases = self.owned.iter().map(|(partition, owned)| (*partition, owned.epoch)).collect();
+        self.work = Some(Waiting { work, leases, loading });
     }
 
-    pub(super) fn finish_work(&mut self, work: Work, loaded: Loaded) -> anyhow::Result<()> {
+    pub(super) fn loaded(&mut self, loaded: Loaded) -> anyhow::Result<()> {
+        let Some(Waiting { work, leases, .. }) = self.work.take() else { return Ok(()) };
+        self.finish_waiting(work, &leases, loaded)
+    }
+
+    /// Finishes work that waited, less what concerns partitions that were lost meanwhile: even if they are ours again,
+    /// they go on from where their last owner left them.
+    pub(super) fn finish_waiting(&mut self, work: Work, leases: &Leases, loaded: Loaded) -> anyhow::Result<()> {
+        let is_same = |owned: &Owned, id| leases.get(&id) == Some(&owned.epoch);
+        let strangers: Vec<_> =
+            self.owned.iter().filter(|(id, owned)| !is_same(owned, **id)).map(|(id, _)| *id).collect();
+        let aside: Vec<_> =
+            strangers.into_iter().filter_map(|id| Some((id, self.owned.remove(&id)?))).collect();
+        let finished = self.finish_work(work, loaded);
+        self.owned.extend(aside);
+        finished
+    }
+
+    fn finish_work(&mut self, work: Work, loaded: Loaded) -> anyhow::Result<()> {
         let now = self.now();
         let found = self.tools.metrics.window_loads.get_or_create(&label("found")).clone();
         found.inc_by(loaded.len() as u64);
@@ -106,7 +128,7 @@ impl Worker {
                 self.admit_loaded(loaded, now)?;
                 self.evaluate_due(partition, &keys, now);
             }
-            Work::Sweep { partition } => self.sweep_page(partition, loaded, now)?,
+            Work::Sweep { partition, after } => self.sweep_page(partition, after, loaded, now)?,
         }
         Ok(())
     }
@@ -183,7 +205,11 @@ impl Worker {
         Ok(())
     }
 
-    pub(super) fn admit_row(&mut self, row: LoadedState, now: Timestamp) -> anyhow::Result<Option<(PartitionId, Slot)>> {
+    pub(super) fn admit_row(
+        &mut self,
+        row: LoadedState,
+        now: Timestamp,
+    ) -> anyhow::Result<Option<(PartitionId, Slot)>> {
         let account = row.account.as_str();
         let partition = crate::event::subject::partition_of(account, &row.token, self.config.partitions);
         let Some(owned) = self.owned.get_mut(&partition) else { return Ok(None) };
@@ -191,8 +217,9 @@ impl Worker {
         if let Some(slot) = owned.engine.find(&key) {
             return Ok(Some((partition, slot)));
         }
-        let state = snapshot::decode(&row.snapshot)
-            .with_context(|| format!("the stored state of customer {} of account {account} cannot be read", row.token))?;
+        let state = snapshot::decode(&row.snapshot).with_context(|| {
+            format!("the stored state of customer {} of account {account} cannot be read", row.token)
+        })?;
         let rules = self.tools.rules.borrow().of(account);
         let stored = Some((state, row.due_at));
         let slot = owned.engine.admit(Admission { key, customer: row.customer, rules, stored }, now);
@@ -236,7 +263,7 @@ impl Worker {
         let applied = decode(&message.payload, encoding, &mut self.scratch).and_then(|mut event| {
             let slot = match owned.engine.find(subject.key) {
                 Some(slot) => {
-                    agree(&event, owned.engine.customer_id(slot))?;
+                    agree(&event, subject.token, owned.engine.customer_id(slot))?;
                     slot
                 }
                 None => {
@@ -288,10 +315,8 @@ impl Worker {
             None => message.subject.to_string(),
         };
         self.checkpointing.bury(DeadLetter {
-            dead_subject: subject.map_or_else(
-                || dead_subject("_", "_"),
-                |subject| dead_subject(subject.account, subject.token),
-            ),
+            dead_subject: subject
+                .map_or_else(|| dead_subject("_", "_"), |subject| dead_subject(subject.account, subject.token)),
             reason: reject.code().to_owned(),
             detail: reject.to_string(),
             stage: "decode".to_owned(),
@@ -304,10 +329,12 @@ impl Worker {
     }
 }
 
-/// The body may name the customer, but no other one than the subject.
-fn agree(event: &crate::event::decode::Event<'_>, customer: &str) -> Result<(), Reject> {
+/// The body may name the customer, but no other one than the subject; it must where the token is a hash, whether or not
+/// the customer is known.
+fn agree(event: &crate::event::decode::Event<'_>, token: &str, customer: &str) -> Result<(), Reject> {
     match event.customer_id.as_deref() {
         Some(named) if named != customer => Err(Reject::CustomerMismatch),
+        None if token.starts_with("=h") => Err(Reject::HashedWithoutId),
         _ => Ok(()),
     }
 }

@@ -20,20 +20,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use async_nats::jetstream;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
-pub(crate) use self::{intake::retry, owned::Owned};
 use self::{
     checkpoint::Checkpointing,
-    intake::{Loaded, Work},
+    intake::{Leases, Loaded, Work},
     readers::Readers,
     silence::DueLoading,
 };
+pub(crate) use self::{intake::retry, owned::Owned};
 use super::{
     accounts::Accounts,
     config::Config,
@@ -44,26 +43,25 @@ use super::{
 };
 use crate::{
     engine::{
-        alert::RiskReport,
-        partition::Policy,
-        score::assess,
-        silence::forecast,
-        snapshot,
+        alert::RiskReport, partition::Policy, rules::Rules, score::assess, silence::forecast, snapshot,
         state::CustomerState,
-        rules::Rules,
     },
     event::{
         ids::{CustomerId, PartitionId},
         subject,
         time::Timestamp,
     },
-    store::Store,
+    store::{Store, leases::Lease},
     stream::{publisher::Publisher, reader::ReaderCounters},
     telemetry::metrics::Metrics,
 };
 
 /// How often the worker looks around when nothing else happens.
 const TICK: Duration = Duration::from_millis(100);
+/// How long the look at the stream may take that a partition is taken over with.
+const TAKE_OVER_WITHIN: Duration = Duration::from_secs(3);
+/// When a partition that could not be taken over is tried again.
+const GAIN_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// What a worker works with.
 #[derive(Clone)]
@@ -127,18 +125,28 @@ pub struct Inlets {
 
 type Loading = Pin<Box<dyn Future<Output = anyhow::Result<Loaded>> + Send>>;
 
+/// Work whose customers are being loaded.
+struct Waiting {
+    work: Work,
+    leases: Leases,
+    loading: Loading,
+}
+
 /// Owns partitions and everything in them.
 pub struct Worker {
     tools: Tools,
     config: Config,
     policy: Policy,
     owned: BTreeMap<PartitionId, Owned>,
+    /// Leases of partitions that are not taken over yet, and when to try again.
+    gaining: Vec<Lease>,
+    gain_again: Instant,
     readers: Readers,
     warm: Warm,
     outbox: OutboxSender,
     releaser: Releaser,
     /// What waits for states to be loaded, and their loading.
-    work: Option<(Work, Loading)>,
+    work: Option<Waiting>,
     checkpointing: Checkpointing,
     due_loading: FuturesUnordered<DueLoading>,
     scratch: Vec<u8>,
@@ -163,6 +171,8 @@ impl Worker {
             readers,
             warm: Warm::new(config.cache_bytes),
             owned: BTreeMap::new(),
+            gaining: Vec::new(),
+            gain_again: Instant::now(),
             outbox,
             releaser,
             work: None,
@@ -189,7 +199,7 @@ impl Worker {
                 biased;
                 () = stop.cancelled() => break,
                 update = inlets.leases.recv() => match update {
-                    Some(update) => self.take_leases(update).await?,
+                    Some(update) => self.take_leases(update).await,
                     None => break,
                 },
                 stored = self.checkpointing.stored() => self.checkpoint_stored(stored)?,
@@ -203,6 +213,9 @@ impl Worker {
                 Ok(()) = rules.changed() => self.change_rules(),
                 read = self.readers.next(), if may_read => self.take_batch(read)?,
                 () = wake => {}
+            }
+            if !self.gaining.is_empty() && Instant::now() >= self.gain_again {
+                self.take_over().await;
             }
             self.look_around()?;
         }
@@ -245,8 +258,9 @@ impl Worker {
         Ok(())
     }
 
-    async fn take_leases(&mut self, update: LeaseUpdate) -> anyhow::Result<()> {
+    async fn take_leases(&mut self, update: LeaseUpdate) {
         for partition in update.lost {
+            self.gaining.retain(|lease| lease.partition != partition);
             self.drop_partition(partition, "another instance has taken it over");
         }
         for partition in update.surplus {
@@ -257,21 +271,35 @@ impl Worker {
                 owned.releasing = true;
             }
         }
-        let gained = update.gained.len();
-        for lease in update.gained {
+        self.gaining.extend(update.gained);
+        self.take_over().await;
+    }
+
+    /// Takes over the partitions whose leases are ours; those that cannot be taken over yet are tried again.
+    async fn take_over(&mut self) {
+        let mut taken = 0;
+        for lease in std::mem::take(&mut self.gaining) {
             let partition = lease.partition;
-            let owned = Owned::take_over(lease, &self.tools, self.policy, &self.outbox)
-                .await
-                .with_context(|| format!("cannot take partition {partition} over"))?;
-            self.tools.metrics.partition_acquired(partition, owned.epoch.0);
-            self.tools.metrics.takeovers.inc();
-            self.owned.insert(partition, owned);
+            let taking = Owned::take_over(&lease, &self.tools, self.policy, &self.outbox);
+            let outcome = tokio::time::timeout(TAKE_OVER_WITHIN, taking).await;
+            match outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("nats did not answer in time"))) {
+                Ok(owned) => {
+                    self.tools.metrics.partition_acquired(partition, owned.epoch.0);
+                    self.tools.metrics.takeovers.inc();
+                    self.owned.insert(partition, owned);
+                    taken += 1;
+                }
+                Err(error) => {
+                    warn!(partition = %partition, "cannot take {partition} over yet, trying again: {error:#}");
+                    self.gaining.push(lease);
+                }
+            }
         }
-        if gained > 0 {
-            info!(partitions = self.owned.len(), "owning {} partitions, {gained} of them new", self.owned.len());
+        if taken > 0 {
+            info!(partitions = self.owned.len(), "owning {} partitions, {taken} of them new", self.owned.len());
         }
+        self.gain_again = Instant::now() + GAIN_AGAIN_AFTER;
         self.update_readers();
-        Ok(())
     }
 
     fn update_readers(&mut self) {
@@ -332,9 +360,9 @@ impl Worker {
     /// Stores what is in hand, publishes what can be, gives the partitions back.
     async fn finish(mut self, mut inlets: Inlets) -> anyhow::Result<()> {
         self.readers.close();
-        if let Some((work, loading)) = self.work.take() {
+        if let Some(Waiting { work, leases, loading }) = self.work.take() {
             match loading.await {
-                Ok(loaded) => self.finish_work(work, loaded)?,
+                Ok(loaded) => self.finish_waiting(work, &leases, loaded)?,
                 Err(error) => warn!("leaving the last batch to the next start: {error:#}"),
             }
         }
@@ -361,9 +389,9 @@ impl Worker {
 }
 
 /// Resolves when the states that the work waits for are loaded; never while nothing waits.
-async fn poll_work(work: &mut Option<(Work, Loading)>) -> anyhow::Result<Loaded> {
+async fn poll_work(work: &mut Option<Waiting>) -> anyhow::Result<Loaded> {
     match work {
-        Some((_, loading)) => loading.await,
+        Some(waiting) => (&mut waiting.loading).await,
         None => std::future::pending().await,
     }
 }

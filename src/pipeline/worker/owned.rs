@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tracing::{error, info, warn};
 
-use super::{Tools, super::outbox::OutboxSender, super::rulebook::RuleBook};
+use super::{super::outbox::OutboxSender, super::rulebook::RuleBook, Tools};
 use crate::{
     engine::partition::{Partition, Policy},
     event::{
@@ -13,8 +13,8 @@ use crate::{
         time::Timestamp,
     },
     store::{leases::Lease, states::DueRow},
-    stream::reader::{Guard, check_rollback},
     stream::EVENTS,
+    stream::reader::{Guard, check_rollback},
 };
 
 /// A partition that is ours.
@@ -52,12 +52,12 @@ pub(crate) struct ReadingFrom {
 impl Owned {
     /// Takes a partition over where its last owner left it.
     pub(super) async fn take_over(
-        lease: Lease,
+        lease: &Lease,
         tools: &Tools,
         policy: Policy,
         outbox: &OutboxSender,
     ) -> anyhow::Result<Self> {
-        let (applied, stream_created) = guard_against_rollback(&lease, tools).await?;
+        let (applied, stream_created) = guard_against_rollback(lease, tools).await?;
         outbox.resume(lease.partition);
         let hash = tools.rules.borrow().hash();
         let rescore = lease.watermark.0 > 0 && lease.rules_hash.as_deref() != Some(hash.as_str());
@@ -108,8 +108,7 @@ impl Owned {
 
     /// Scores the customers in memory by other rules and begins a sweep over the stored ones.
     pub(crate) fn change_rules(&mut self, book: &Arc<RuleBook>, now: Timestamp) -> u64 {
-        let slots: Vec<_> =
-            self.engine.slots().into_iter().map(|(slot, account)| (slot, book.of(account))).collect();
+        let slots: Vec<_> = self.engine.slots().into_iter().map(|(slot, account)| (slot, book.of(account))).collect();
         let count = slots.len() as u64;
         for (slot, rules) in slots {
             self.engine.set_rules(slot, rules, now);
@@ -127,15 +126,9 @@ pub(crate) fn key_of(account: &str, token: &str) -> Box<str> {
 
 /// Where to read on: after the watermark, unless the stream is not the one that the watermark was counted in.
 async fn guard_against_rollback(lease: &Lease, tools: &Tools) -> anyhow::Result<(StreamSequence, Timestamp)> {
-    let found = check_rollback(
-        &tools.reading,
-        EVENTS,
-        lease.watermark,
-        lease.watermark_time,
-        lease.stream_created,
-    )
-    .await
-    .context("cannot compare the watermark with the stream")?;
+    let found = check_rollback(&tools.reading, EVENTS, lease.watermark, lease.watermark_time, lease.stream_created)
+        .await
+        .context("cannot compare the watermark with the stream")?;
     let partition: PartitionId = lease.partition;
     match found {
         Guard::Fine { created } => Ok((lease.watermark, created)),

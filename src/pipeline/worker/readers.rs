@@ -13,8 +13,8 @@ use super::{Tools, owned::ReadingFrom};
 use crate::{
     event::ids::PartitionId,
     stream::{
-        reader::{ReadBatch, Reader, ReaderConfig, ReaderCounters, ReaderError},
         EVENTS,
+        reader::{ReadBatch, Reader, ReaderConfig, ReaderCounters, ReaderError},
     },
 };
 
@@ -172,4 +172,3 @@ async fn read_on(
 fn consumer_name(instance: &str) -> String {
     instance.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).take(48).collect()
 }
-

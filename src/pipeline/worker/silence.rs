@@ -53,7 +53,11 @@ impl Worker {
             if owned.engine.settles_at().is_some() {
                 let settled = owned.engine.settle(now, waiting > most);
                 if settled > 0 {
-                    debug!(customers = settled, "an import into {} is over: scored {settled} customers", owned.engine.id());
+                    debug!(
+                        customers = settled,
+                        "an import into {} is over: scored {settled} customers",
+                        owned.engine.id()
+                    );
                     self.checkpointing.note_change();
                 }
             }
@@ -81,10 +85,9 @@ impl Worker {
             let mut rows: Vec<DueRow> = Vec::new();
             let of = [partition];
             loop {
-                let page = retry("look for due customers", || {
-                    store.load_due(&of, horizon.hour() - 1, rows.last(), DUE_PAGE)
-                })
-                .await?;
+                let page =
+                    retry("look for due customers", || store.load_due(&of, horizon.hour() - 1, rows.last(), DUE_PAGE))
+                        .await?;
                 let full = page.len() >= DUE_PAGE;
                 rows.extend(page);
                 if !full {
@@ -105,6 +108,7 @@ impl Worker {
     fn load_sweep_page(&mut self, partition: PartitionId) {
         let Some(owned) = self.owned.get(&partition) else { return };
         let after = owned.sweep.clone().flatten();
+        let from = after.clone();
         let store = self.tools.store.clone();
         let loading = Box::pin(async move {
             retry("load customers to score anew", || {
@@ -113,13 +117,14 @@ impl Worker {
             })
             .await
         });
-        self.work = Some((Work::Sweep { partition }, loading));
+        self.wait_for(Work::Sweep { partition, after: from }, loading);
     }
 
     /// Scores a page of stored customers by the rules in force.
     pub(super) fn sweep_page(
         &mut self,
         partition: PartitionId,
+        after: Option<(String, String)>,
         rows: Vec<LoadedState>,
         now: Timestamp,
     ) -> anyhow::Result<()> {
@@ -135,6 +140,10 @@ impl Worker {
         self.checkpointing.note_change();
         let hash = self.tools.rules.borrow().hash();
         let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
+        if owned.sweep != Some(after) {
+            // The rules changed again meanwhile: another sweep has begun, from the beginning.
+            return Ok(());
+        }
         if full {
             owned.sweep = Some(last);
         } else {

@@ -61,7 +61,10 @@ async fn each_event_stands_in_the_archive_once_on_its_day() {
     assert!(matches!(store.copy_events(&late).await, Err(StoreError::Fenced { .. })));
     let foreign = ArchiveWrite { epoch: Epoch(5), ..archive(10, vec![event(11, hours(70))]) };
     assert!(matches!(store.copy_events(&foreign).await, Err(StoreError::Fenced { .. })));
-    assert_eq!(store.ask("SELECT count(*), count(DISTINCT tableoid), count(DISTINCT sequence) FROM events").await, "10|3|10");
+    assert_eq!(
+        store.ask("SELECT count(*), count(DISTINCT tableoid), count(DISTINCT sequence) FROM events").await,
+        "10|3|10"
+    );
     store.copy_events(&archive(10, vec![])).await.unwrap();
 
     let acme = account("acme");

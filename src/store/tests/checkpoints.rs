@@ -57,10 +57,13 @@ async fn everything_of_a_checkpoint_is_written_at_once() {
     assert_eq!((owners[0].watermark_time, owners[0].rules_hash.as_deref()), (Some(hours(5)), Some("r1")));
     assert_eq!(store.ask("SELECT stripe_customer_id FROM customers ORDER BY 1").await, "cus_a\ncus_b");
 
-    // What is not said again stays known.
-    store.store_checkpoint(&write(vec![part(0, 0, 10, 12)])).await.unwrap();
+    // What is not said again stays known: the rules, and the time for as long as it belongs to the watermark.
+    store.store_checkpoint(&write(vec![part(0, 0, 10, 10)])).await.unwrap();
     let owners = store.owners().await.unwrap();
     assert_eq!((owners[0].watermark_time, owners[0].rules_hash.as_deref()), (Some(hours(5)), Some("r1")));
+    store.store_checkpoint(&write(vec![part(0, 0, 10, 12)])).await.unwrap();
+    let owners = store.owners().await.unwrap();
+    assert_eq!((owners[0].watermark_time, owners[0].rules_hash.as_deref()), (None, Some("r1")));
     assert_eq!(owners[0].watermark.0, 12);
 }
 
@@ -93,7 +96,8 @@ async fn a_wrong_watermark_writes_nothing() {
 
 #[tokio::test]
 async fn one_foreign_partition_among_several_writes_nothing_and_is_named() {
-    check_fenced(vec![full(part(0, 0, 10, 20), "b"), full(part(1, 7, 0, 5), "c"), full(part(2, 0, 0, 5), "d")], 1).await;
+    check_fenced(vec![full(part(0, 0, 10, 20), "b"), full(part(1, 7, 0, 5), "c"), full(part(2, 0, 0, 5), "d")], 1)
+        .await;
 }
 
 #[tokio::test]
@@ -121,12 +125,20 @@ async fn the_same_write_again_changes_nothing_also_where_the_watermark_did_not_m
 #[tokio::test]
 async fn a_message_stands_in_the_outbox_once_and_is_published_in_order() {
     let (_database, store) = with_partitions(2).await;
-    let kinds = [("m1", OutboxKind::Alert), ("m2", OutboxKind::HeldAlert), ("m3", OutboxKind::Event), ("m1", OutboxKind::Alert)];
+    let kinds = [
+        ("m1", OutboxKind::Alert),
+        ("m2", OutboxKind::HeldAlert),
+        ("m3", OutboxKind::Event),
+        ("m1", OutboxKind::Alert),
+    ];
     let first = write_of(0, 1, |checkpoint| {
         checkpoint.outbox = kinds.iter().map(|(id, kind)| message("a", *kind, id)).collect();
     });
     store.store_checkpoint(&first).await.unwrap();
-    store.store_checkpoint(&write_of(1, 2, |checkpoint| checkpoint.outbox = vec![message("a", OutboxKind::Alert, "m1")])).await.unwrap();
+    store
+        .store_checkpoint(&write_of(1, 2, |checkpoint| checkpoint.outbox = vec![message("a", OutboxKind::Alert, "m1")]))
+        .await
+        .unwrap();
 
     let ids = |rows: Vec<crate::store::outbox::StoredOutboxRow>| {
         rows.into_iter().map(|row| row.row.message_id).collect::<Vec<_>>()
@@ -170,6 +182,26 @@ async fn a_customer_s_row_follows_what_it_brings_and_a_signpost_gets_none() {
     assert_eq!(store_mrr(2, mrr(9_900)).await, "a|9900|usd");
 }
 
+/// The engine says what is new; a state that went missing meanwhile is written all the same.
+#[tokio::test]
+async fn a_state_that_is_not_there_after_all_is_inserted() {
+    let (_database, store) = with_partitions(1).await;
+    let mut known = state("known");
+    store.store_checkpoint(&write_of(0, 1, |checkpoint| checkpoint.states = vec![known.clone()])).await.unwrap();
+    known.is_new = false;
+    known.snapshot = vec![1];
+    let mut missing = state("missing");
+    missing.is_new = false;
+    let mut again = state("again");
+    for from in 1..3 {
+        again.snapshot = vec![u8::try_from(from).unwrap()];
+        let rows = vec![known.clone(), missing.clone(), again.clone()];
+        store.store_checkpoint(&write_of(from, from + 1, |checkpoint| checkpoint.states = rows)).await.unwrap();
+    }
+    let rows = "SELECT token, encode(snapshot, 'escape') FROM customer_states ORDER BY 1";
+    assert_eq!(store.ask(rows).await, "again|\u{2}\nknown|\u{1}\nmissing|snapshot of missing");
+}
+
 #[tokio::test]
 async fn odd_customer_ids_are_stored_and_found_as_they_are() {
     let (_database, store) = with_partitions(1).await;
@@ -197,7 +229,7 @@ async fn updates_of_states_stay_on_their_page() {
             checkpoint.states = (0..500).map(|number| state(&format!("c{number}"))).collect();
             for row in &mut checkpoint.states {
                 row.due_at = Some(hours(10).plus_millis(from as i64 * 1_000));
-                row.snapshot = vec![7; 180 + from as usize];
+                row.snapshot = vec![7; 180 + usize::try_from(from).unwrap()];
                 row.level = level_of(row.score);
                 row.is_new = from == 0;
             }
@@ -210,9 +242,8 @@ async fn updates_of_states_stay_on_their_page() {
         store.run("VACUUM customer_states").await;
     }
     store.run("SELECT pg_stat_force_next_flush()").await;
-    let counts = store
-        .ask("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'customer_states'")
-        .await;
+    let counts =
+        store.ask("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'customer_states'").await;
     let (updates, hot) = counts.split_once('|').unwrap();
     let (updates, hot): (f64, f64) = (updates.parse().unwrap(), hot.parse().unwrap());
     assert!(updates == 2_500.0 && hot / updates > 0.9, "{hot} of {updates}");

@@ -183,7 +183,9 @@ async fn a_round_does_not_wait_for_a_checkpoint_under_way() {
     round(&one).await;
     let mut connection = store.connection("test").await.unwrap();
     let tx = connection.transaction().await.unwrap();
-    tx.batch_execute("UPDATE partitions SET lease_until = now() - interval '1 second', watermark = 1 WHERE id = 0").await.unwrap();
+    tx.batch_execute("UPDATE partitions SET lease_until = now() - interval '1 second', watermark = 1 WHERE id = 0")
+        .await
+        .unwrap();
     assert_eq!(round(&one).await.held.len(), 2);
     store.run("UPDATE partitions SET lease_until = now() - interval '1 second' WHERE id = 1").await;
     let two = store.open_session("two").await.unwrap();

@@ -44,8 +44,13 @@ async fn a_newer_or_changed_database_is_refused() {
 async fn the_daemon_s_role_needs_no_right_to_change_tables() {
     let database = Database::empty().await;
     let admin = database.store();
-    admin.run(&format!("CREATE ROLE owner_role LOGIN PASSWORD 'o'; ALTER DATABASE {} OWNER TO owner_role;
-        DROP ROLE IF EXISTS churnd_app; CREATE ROLE churnd_app LOGIN PASSWORD 'a'", database.name())).await;
+    admin
+        .run(&format!(
+            "CREATE ROLE owner_role LOGIN PASSWORD 'o'; ALTER DATABASE {} OWNER TO owner_role;
+        DROP ROLE IF EXISTS churnd_app; CREATE ROLE churnd_app LOGIN PASSWORD 'a'",
+            database.name()
+        ))
+        .await;
     let url = |user: &str, password: &str| {
         format!("postgres://{user}:{password}@127.0.0.1:{}/{}", database.server.postgres.port(), database.name())
     };

@@ -64,7 +64,11 @@ pub(super) fn score(id: &str, at: Timestamp, score: u8) -> ScoreRow {
         score,
         level: level_of(score),
         status: Status::Active,
-        factors: vec![Factor { factor: "login_inactivity".into(), points: score, reason: "No login for 15 days".into() }],
+        factors: vec![Factor {
+            factor: "login_inactivity".into(),
+            points: score,
+            reason: "No login for 15 days".into(),
+        }],
     }
 }
 

@@ -52,8 +52,7 @@ async fn who_is_due_comes_by_hour_and_key_across_partitions_in_pages_without_gap
     for limit in [1, 7, 1_000] {
         let mut found: Vec<DueRow> = Vec::new();
         loop {
-            let page =
-                store.load_due(&[PartitionId(0), PartitionId(1)], until, found.last(), limit).await.unwrap();
+            let page = store.load_due(&[PartitionId(0), PartitionId(1)], until, found.last(), limit).await.unwrap();
             if page.is_empty() {
                 break;
             }
@@ -94,12 +93,18 @@ async fn recent_scores_are_the_last_of_each_customer() {
     let (_database, store) = Database::migrated().await;
     store.ensure_partitions(Role::Engine, 2).await.unwrap();
     let write = write_of(0, 1, |checkpoint| {
-        checkpoint.scores =
-            vec![score("a", hours(1), 20), score("b", hours(1), 50), score("a", hours(5), 40), score("a", hours(6), 75)];
+        checkpoint.scores = vec![
+            score("a", hours(1), 20),
+            score("b", hours(1), 50),
+            score("a", hours(5), 40),
+            score("a", hours(6), 75),
+        ];
     });
     store.store_checkpoint(&write).await.unwrap();
     let recent = store.recent_scores(&[PartitionId(0), PartitionId(1)], hours(4)).await.unwrap();
     assert_eq!(recent.iter().map(|score| (&*score.token, score.score)).collect::<Vec<_>>(), [("a", 75)]);
     assert_eq!(recent[0].factors.len(), 1);
     assert_eq!(store.recent_scores(&[PartitionId(1)], hours(0)).await.unwrap(), []);
+    assert_eq!(store.prune_scores(hours(5), 10).await.unwrap(), 2);
+    assert_eq!(store.prune_scores(hours(5), 10).await.unwrap(), 0);
 }

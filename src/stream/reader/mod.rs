@@ -32,7 +32,7 @@ use tokio::time::{Instant, Sleep};
 use tracing::{debug, info, warn};
 
 pub use counters::{ReaderCounters, Reseek};
-pub use guard::{last_before, Guard, check_rollback};
+pub use guard::{Guard, check_rollback, last_before};
 
 use super::{StreamError, api, backoff::Backoff};
 use crate::event::{ids::StreamSequence, time::Timestamp};

@@ -1,3 +1,5 @@
+//! Damaged webhooks: any missing or odd field gives an event or a named rejection, never a panic.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

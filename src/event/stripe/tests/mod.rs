@@ -1,3 +1,5 @@
+//! Webhooks of every type and shape, read into events.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Subscriptions: what their webhooks say of plan, status, cancellation and items.
+
 use serde_json::{Value, json};
 
 use super::{CREATED, check, item, items, print, read, subscription, with};
