@@ -40,7 +40,7 @@ pub(super) fn pack_buckets(buckets: impl DoubleEndedIterator<Item = Bucket>, new
 
 /// Reads buckets back, none of them `kept` or more before `newest`.
 pub(super) fn unpack_buckets(mut rest: &[u8], newest: i32, kept: i64) -> Result<Vec<Bucket>, SnapshotError> {
-    let mut buckets: Vec<Bucket> = Vec::with_capacity(rest.len().min(kept.unsigned_abs() as usize));
+    let mut buckets: Vec<Bucket> = Vec::new();
     let mut age = 0;
     while !rest.is_empty() {
         let value = take_varint(&mut rest)?;

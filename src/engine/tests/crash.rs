@@ -181,7 +181,7 @@ impl World {
 
 impl Store {
     fn take(&mut self, checkpoint: Checkpoint, upto: usize) {
-        let accounted = checkpoint.counters.received as usize;
+        let accounted = usize::try_from(checkpoint.counters.received).unwrap();
         assert_eq!(self.watermark + accounted, upto, "each message is counted in the checkpoint that passes it");
         self.watermark = upto;
         for row in checkpoint.states {

@@ -5,6 +5,7 @@ mod drawn;
 mod golden;
 mod laws;
 mod play;
+mod residence;
 mod script;
 
 mod scenario_alerts;
