@@ -120,7 +120,8 @@ impl Config {
             "-c statement_timeout={statement}s -c lock_timeout={statement}s \
              -c idle_in_transaction_session_timeout={idle}s -c synchronous_commit=on \
              -c plan_cache_mode=force_generic_plan -c TimeZone=UTC \
-             -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+             -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 \
+             -c tcp_user_timeout=15s"
         );
         if let Some(own) = postgres.get_options() {
             options.push(' ');

@@ -83,6 +83,9 @@ pub struct RecentScore {
 
 const COLUMNS: &str = "s.partition, s.account, s.token, s.customer, s.snapshot, s.score, s.level, s.status, s.mrr_minor, \
                        s.mrr_currency, s.due_at, s.updated_at";
+const PRUNE_SCORES: &str = "DELETE FROM risk_scores WHERE id IN (
+        SELECT id FROM risk_scores WHERE at < $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED)
+    RETURNING id";
 /// Each partition's rows come from its own stretch of the index, already in order: a page costs what it holds.
 const LOAD_DUE: &str = "
     SELECT d.partition, d.account, d.token, d.due_at FROM unnest($1::smallint[]) AS p (id)
@@ -160,6 +163,11 @@ impl Store {
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
             [&smallint(partition), &account, &token, &row_limit(limit)];
         read_states(&self.statement("load a page of states", &sql, &parameters).await?)
+    }
+
+    /// Forgets up to `limit` lines of history from before an instant; says how many.
+    pub async fn prune_scores(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        Ok(self.statement("prune the history", PRUNE_SCORES, &[&PgTime(before), &row_limit(limit)]).await?.len())
     }
 
     /// The last score of each customer of these partitions whose score changed since an instant.

@@ -182,6 +182,26 @@ async fn a_customer_s_row_follows_what_it_brings_and_a_signpost_gets_none() {
     assert_eq!(store_mrr(2, mrr(9_900)).await, "a|9900|usd");
 }
 
+/// The engine says what is new; a state that went missing meanwhile is written all the same.
+#[tokio::test]
+async fn a_state_that_is_not_there_after_all_is_inserted() {
+    let (_database, store) = with_partitions(1).await;
+    let mut known = state("known");
+    store.store_checkpoint(&write_of(0, 1, |checkpoint| checkpoint.states = vec![known.clone()])).await.unwrap();
+    known.is_new = false;
+    known.snapshot = vec![1];
+    let mut missing = state("missing");
+    missing.is_new = false;
+    let mut again = state("again");
+    for from in 1..3 {
+        again.snapshot = vec![u8::try_from(from).unwrap()];
+        let rows = vec![known.clone(), missing.clone(), again.clone()];
+        store.store_checkpoint(&write_of(from, from + 1, |checkpoint| checkpoint.states = rows)).await.unwrap();
+    }
+    let rows = "SELECT token, encode(snapshot, 'escape') FROM customer_states ORDER BY 1";
+    assert_eq!(store.ask(rows).await, "again|\u{2}\nknown|\u{1}\nmissing|snapshot of missing");
+}
+
 #[tokio::test]
 async fn odd_customer_ids_are_stored_and_found_as_they_are() {
     let (_database, store) = with_partitions(1).await;
@@ -209,7 +229,7 @@ async fn updates_of_states_stay_on_their_page() {
             checkpoint.states = (0..500).map(|number| state(&format!("c{number}"))).collect();
             for row in &mut checkpoint.states {
                 row.due_at = Some(hours(10).plus_millis(from as i64 * 1_000));
-                row.snapshot = vec![7; 180 + from as usize];
+                row.snapshot = vec![7; 180 + usize::try_from(from).unwrap()];
                 row.level = level_of(row.score);
                 row.is_new = from == 0;
             }

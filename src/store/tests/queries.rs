@@ -87,7 +87,7 @@ async fn a_score_s_history_comes_newest_first() {
     let (_database, store) = Database::migrated().await;
     store.ensure_partitions(Role::Engine, 1).await.unwrap();
     let write = write_of(0, 1, |checkpoint| {
-        checkpoint.scores = (1..=5).map(|hour| score("a", hours(hour), hour as u8 * 10)).collect();
+        checkpoint.scores = (1..=5).map(|hour| score("a", hours(hour.into()), hour * 10)).collect();
         checkpoint.scores.push(score("b", hours(9), 90));
     });
     store.store_checkpoint(&write).await.unwrap();

@@ -95,9 +95,8 @@ pub(super) fn config(url: &str) -> Config {
 
 impl Store {
     /// Runs statements for a test.
-    #[track_caller]
-    pub(super) fn run<'a>(&'a self, sql: &'a str) -> impl Future<Output = ()> + 'a {
-        async move { self.connection("test").await.unwrap().batch_execute(sql).await.unwrap() }
+    pub(super) async fn run(&self, sql: &str) {
+        self.connection("test").await.unwrap().batch_execute(sql).await.unwrap();
     }
 
     /// The whole answer to a query, `|` between columns and a line per row.

@@ -19,7 +19,7 @@ async fn checkpoints_of_ten_thousand_states() {
         let write = write_of(round, round + 1, |checkpoint| {
             checkpoint.states = (0..ROWS).map(|number| state(&format!("customer-{number}"))).collect();
             for row in &mut checkpoint.states {
-                row.snapshot = vec![round as u8; 200];
+                row.snapshot = vec![u8::try_from(round).unwrap(); 200];
                 row.due_at = Some(hours(336).plus_millis(round as i64));
                 row.is_new = round == 0;
             }

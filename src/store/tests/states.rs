@@ -105,4 +105,6 @@ async fn recent_scores_are_the_last_of_each_customer() {
     assert_eq!(recent.iter().map(|score| (&*score.token, score.score)).collect::<Vec<_>>(), [("a", 75)]);
     assert_eq!(recent[0].factors.len(), 1);
     assert_eq!(store.recent_scores(&[PartitionId(1)], hours(0)).await.unwrap(), []);
+    assert_eq!(store.prune_scores(hours(5), 10).await.unwrap(), 2);
+    assert_eq!(store.prune_scores(hours(5), 10).await.unwrap(), 0);
 }
