@@ -5,5 +5,6 @@
 mod support; // servers, the binary, waits
 mod model; // scoring written a second time, as plainly as the contract allows
 mod score; // `churnd score` against the model
+mod cli; // each command once for real
 mod embedded; // private servers and the death of who started them
 mod tidy; // the shape of the source

@@ -11,7 +11,7 @@ pub(super) enum Habit {
     Weekly,
     /// Came every day, then less and less.
     Fading,
-    /// Came every day, then never again.
+    /// Came every day, then nobody logged in again, and then everything stopped.
     Silent,
     /// Comes every day, and looks at the billing page again and again.
     Calculating,

@@ -2,6 +2,8 @@
 
 use std::{env, net::SocketAddr, path::Path};
 
+use serde::Serialize;
+
 use super::{directory::Keys, servers::Servers};
 use crate::{
     cli::output::{self, NotPrinted},
@@ -17,18 +19,30 @@ pub(super) struct Welcome<'a> {
     pub(super) dir: &'a Path,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Line<'a> {
+    nats: String,
+    postgres: String,
+    http: String,
+    account: &'a AccountId,
+    publishable_key: &'a str,
+    secret_key: &'a str,
+    stripe_secret: &'a str,
+}
+
 impl Welcome<'_> {
     /// One line for programs.
     pub(super) fn as_json(&self) -> Result<(), NotPrinted> {
-        output::json(&serde_json::json!({
-            "nats": self.servers.nats_url(),
-            "postgres": self.servers.postgres_url(),
-            "http": format!("http://{}", self.http),
-            "account": self.account,
-            "publishableKey": self.keys.publishable,
-            "secretKey": self.keys.secret,
-            "stripeSecret": self.keys.stripe,
-        }))
+        output::json(&Line {
+            nats: self.servers.nats_url(),
+            postgres: self.servers.postgres_url(),
+            http: format!("http://{}", self.http),
+            account: self.account,
+            publishable_key: &self.keys.publishable,
+            secret_key: &self.keys.secret,
+            stripe_secret: &self.keys.stripe,
+        })
     }
 
     /// A block for people.
