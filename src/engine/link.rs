@@ -88,12 +88,12 @@ pub(crate) fn transfer_event(of: Subject<'_>, to: &CustomerId, left: &CustomerSt
 }
 
 /// Joins what a `subscription_transferred` event brings in.
-pub(crate) fn join_transfer(state: &mut CustomerState, event: &Event<'_>, rules: &Rules) -> Applied {
+pub(crate) fn join_transfer(state: &mut CustomerState, event: &Event<'_>, at: Timestamp, rules: &Rules) -> Applied {
     let (Some(from), Some(encoded)) = (event.property_str("from"), event.property_str("state")) else {
         return Applied::Late;
     };
     let joined = BASE64.decode(encoded.as_bytes()).ok().and_then(|bytes| snapshot::decode(&bytes).ok());
-    match joined {
+    match joined.filter(|joined| joined.newest <= at) {
         Some(joined) => state.join(&joined, xxh3_64(from.as_bytes()), rules),
         None => Applied::Late,
     }

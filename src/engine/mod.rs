@@ -20,6 +20,7 @@ pub mod silence;
 pub mod alert;
 pub(crate) mod announce;
 pub(crate) mod link;
+pub(crate) mod packed;
 pub mod snapshot;
 pub mod partition;
 pub mod offline;

@@ -276,7 +276,9 @@ impl Partition {
                 Applied::Applied
             }
             _ if customer.state.moved_to.is_some() => self.forward(slot, incoming),
-            (link::TRANSFERRED, _) => link::join_transfer(&mut customer.state, incoming.event, &customer.rules),
+            (link::TRANSFERRED, _) => {
+                link::join_transfer(&mut customer.state, incoming.event, incoming.at, &customer.rules)
+            }
             _ => {
                 let applied = customer.state.apply(incoming.event, incoming.at, &customer.rules);
                 if let Some(link) = link::requested(incoming.event, of).filter(|_| applied != Applied::Duplicate) {

@@ -1,7 +1,8 @@
 //! Snapshots: a state as bytes, a format version first, MessagePack after it.
 //!
-//! Buckets and ids are packed into blobs of variable-length integers: a customer with 40 active hours takes less than
-//! 300 bytes. A newer version's snapshots are refused by name; of older versions every one is read.
+//! Buckets, ids and names are packed: a customer with 40 active hours takes less than 300 bytes. A newer version's
+//! snapshots are refused by name; of older versions every one is read. Bytes from anywhere may be read: what is not a
+//! state that could have been written is refused.
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -9,20 +10,19 @@ use serde_bytes::ByteBuf;
 use super::{
     alert::AlertMemory,
     checkpoint::{Level, Status},
-    names::{Name, Names},
-    recent_ids::{RecentId, RecentIds},
-    state::{CustomerState, Evaluation, Signpost, Support},
+    names::Names,
+    packed::{damaged, pack_buckets, pack_ids, pack_names, unpack_buckets, unpack_ids, unpack_names},
+    recent_ids::RecentIds,
+    state::{CustomerState, Evaluation, LINKS_KEPT, Signpost, Support},
     stripe::StripeState,
-    usage::{Bucket, Usage},
+    usage::{DAYS_KEPT, HOURS_KEPT, Usage, bucket_index},
 };
-use crate::event::{
-    ids::{CustomerId, IdHash},
-    sentiment::Sentiment,
-    time::Timestamp,
-};
+use crate::event::{ids::CustomerId, sentiment::Sentiment, time::Timestamp};
 
 /// The version that is written.
 pub const VERSION: u8 = 1;
+/// No event lies further from 1970 than this: some 12,000 years.
+pub(super) const FAREST_MILLIS: i64 = 400_000_000_000_000;
 
 /// Why bytes are not a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,16 +38,17 @@ pub enum SnapshotError {
     Damaged(String),
 }
 
-/// A state in the order in which version 1 writes its parts.
+/// A state in the order in which version 1 writes its parts. Instants are milliseconds before the newest event.
 #[derive(Serialize, Deserialize)]
 struct SnapshotV1 {
-    first_seen: i64,
+    /// Since the epoch.
     newest: i64,
-    names: Vec<(StoredName, i64)>,
+    first_seen: i64,
+    names: ByteBuf,
     hours: ByteBuf,
     days: ByteBuf,
     ids: ByteBuf,
-    support: Option<(i64, Sentiment)>,
+    support: Option<(i64, u8)>,
     stripe: Option<Box<StripeState>>,
     linked: Vec<u64>,
     transfers: Vec<u64>,
@@ -57,34 +58,28 @@ struct SnapshotV1 {
     unsettled: bool,
 }
 
-/// A common name as its code, any other as text.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum StoredName {
-    Code(u8),
-    Text(Box<str>),
-}
-
 /// Writes a state.
 pub fn encode(state: &CustomerState) -> Vec<u8> {
-    let newest = state.newest.millis();
+    let newest = state.newest;
+    let before = |at: Timestamp| newest.millis_since(at);
+    let (hour, day) = (bucket_index(newest.hour()), bucket_index(newest.day()));
     let snapshot = SnapshotV1 {
-        first_seen: state.first_seen.millis(),
-        newest,
-        names: state.names.iter().map(|(name, at)| (stored_name(name), newest - at.millis())).collect(),
-        hours: pack_buckets(state.usage.hours()),
-        days: pack_buckets(state.usage.older_days().iter().copied()),
-        ids: pack_ids(&state.ids),
-        support: state.support.map(|support| (support.at.millis(), support.sentiment)),
+        newest: newest.millis(),
+        first_seen: before(state.first_seen),
+        names: ByteBuf::from(pack_names(state.names.iter(), newest)),
+        hours: ByteBuf::from(pack_buckets(state.usage.hours(), hour)),
+        days: ByteBuf::from(pack_buckets(state.usage.older_days().iter().copied(), day)),
+        ids: ByteBuf::from(pack_ids(&state.ids)),
+        support: state.support.map(|support| (before(support.at), support.sentiment as u8)),
         stripe: state.stripe.clone(),
         linked: state.linked.clone(),
         transfers: state.transfers.clone(),
-        moved_to: state.moved_to.as_ref().map(|signpost| (signpost.to.as_str().to_owned(), signpost.at.millis())),
+        moved_to: state.moved_to.as_ref().map(|signpost| (signpost.to.as_str().to_owned(), before(signpost.at))),
         alerts: (
             state.alerts.level as u8,
             state.alerts.score,
             state.alerts.churned,
-            state.alerts.announced.map(|at| at.map(Timestamp::millis)),
+            state.alerts.announced.map(|at| at.map(before)),
             state.alerts.held.map(|level| level as u8),
             state.alerts.told,
         ),
@@ -93,7 +88,7 @@ pub fn encode(state: &CustomerState) -> Vec<u8> {
             .map(|last| (last.score, last.level as u8, last.status as u8, last.active, last.rules)),
         unsettled: state.unsettled,
     };
-    let mut bytes = Vec::with_capacity(256);
+    let mut bytes = Vec::with_capacity(384);
     bytes.push(VERSION);
     rmp_serde::encode::write(&mut bytes, &snapshot).expect("a state has nothing that MessagePack cannot hold");
     bytes
@@ -114,177 +109,79 @@ pub fn decode(bytes: &[u8]) -> Result<CustomerState, SnapshotError> {
 
 impl SnapshotV1 {
     fn into_state(self) -> Result<CustomerState, SnapshotError> {
-        let newest = self.newest;
-        let names = self
-            .names
-            .into_iter()
-            .map(|(name, age)| Ok((name_of(name)?, Timestamp::from_millis(newest.saturating_sub(age)))))
-            .collect::<Result<_, SnapshotError>>()?;
-        let (level, score, churned, announced, held, told) = self.alerts;
+        let newest = possible(self.newest)?;
+        let instant = |before: i64| possible(newest.millis().saturating_sub(before));
+        let (hour, day) = (bucket_index(newest.hour()), bucket_index(newest.day()));
+        let hours = unpack_buckets(&self.hours, hour, HOURS_KEPT)?;
+        let days = unpack_buckets(&self.days, day, DAYS_KEPT)?;
         let moved_to = match self.moved_to {
             Some((to, at)) => {
                 let to = CustomerId::parse(&to).map_err(damaged)?;
-                Some(Box::new(Signpost { to, at: Timestamp::from_millis(at) }))
+                Some(Box::new(Signpost { to, at: instant(at)? }))
             }
             None => None,
         };
-        let evaluated = match self.evaluated {
-            Some((score, level, status, active, rules)) => {
-                Some(Evaluation { score, level: level_of(level)?, status: status_of(status)?, active, rules })
-            }
+        let support = match self.support {
+            Some((at, sentiment)) => Some(Support { at: instant(at)?, sentiment: sentiment_of(sentiment)? }),
             None => None,
         };
+        if !self.stripe.as_ref().is_none_or(|stripe| stripe.is_sound()) {
+            return Err(damaged("what Stripe said is not in order"));
+        }
+        let announced = |at: Option<i64>| at.map(instant).transpose();
+        let (level, score, churned, [low, medium, high], held, told) = self.alerts;
         Ok(CustomerState {
-            first_seen: Timestamp::from_millis(self.first_seen),
-            newest: Timestamp::from_millis(newest),
-            names: Names::from_seen(names),
-            usage: Usage::from_buckets(unpack_buckets(&self.hours)?, unpack_buckets(&self.days)?),
+            first_seen: instant(self.first_seen)?.min(newest),
+            newest,
+            names: Names::from_seen(unpack_names(&self.names, newest)?),
+            usage: Usage::from_buckets(hours, days),
             ids: RecentIds::from_ids(unpack_ids(&self.ids)?),
-            support: self.support.map(|(at, sentiment)| Support { at: Timestamp::from_millis(at), sentiment }),
+            support,
             stripe: self.stripe,
-            linked: self.linked,
-            transfers: self.transfers,
+            linked: hashes(self.linked)?,
+            transfers: hashes(self.transfers)?,
             moved_to,
             alerts: AlertMemory {
                 level: level_of(level)?,
                 score,
                 churned,
-                announced: announced.map(|at| at.map(Timestamp::from_millis)),
+                announced: [announced(low)?, announced(medium)?, announced(high)?],
                 held: held.map(level_of).transpose()?,
                 told,
             },
-            evaluated,
+            evaluated: self.evaluated.map(evaluation).transpose()?,
             unsettled: self.unsettled,
         })
     }
 }
 
-fn damaged(what: impl ToString) -> SnapshotError {
-    SnapshotError::Damaged(what.to_string())
+fn possible(millis: i64) -> Result<Timestamp, SnapshotError> {
+    let allowed = -FAREST_MILLIS..=FAREST_MILLIS;
+    allowed.contains(&millis).then(|| Timestamp::from_millis(millis)).ok_or_else(|| damaged("an instant is impossible"))
 }
 
-fn stored_name(name: &Name) -> StoredName {
-    match name {
-        Name::Common(code) => StoredName::Code(*code),
-        Name::Other(text) => StoredName::Text(text.clone()),
-    }
+fn hashes(hashes: Vec<u64>) -> Result<Vec<u64>, SnapshotError> {
+    let sound = hashes.len() <= LINKS_KEPT && hashes.is_sorted_by(|one, next| one < next);
+    sound.then_some(hashes).ok_or_else(|| damaged("links are not in order"))
 }
 
-fn name_of(stored: StoredName) -> Result<Name, SnapshotError> {
-    match stored {
-        StoredName::Code(code) => {
-            Name::from_code(code).ok_or_else(|| damaged(format!("no event name has the code {code}")))
-        }
-        StoredName::Text(text) => Ok(Name::Other(text)),
-    }
+fn evaluation(stored: (u8, u8, u8, u64, u64)) -> Result<Evaluation, SnapshotError> {
+    let (score, level, status, active, rules) = stored;
+    Ok(Evaluation { score, level: level_of(level)?, status: status_of(status)?, active, rules })
 }
 
 fn level_of(code: u8) -> Result<Level, SnapshotError> {
-    [Level::Low, Level::Medium, Level::High]
-        .get(usize::from(code))
-        .copied()
-        .ok_or_else(|| damaged(format!("no level has the code {code}")))
+    by_code("level", [Level::Low, Level::Medium, Level::High], code)
 }
 
 fn status_of(code: u8) -> Result<Status, SnapshotError> {
-    [Status::Active, Status::Churned, Status::Moved]
-        .get(usize::from(code))
-        .copied()
-        .ok_or_else(|| damaged(format!("no status has the code {code}")))
+    by_code("status", [Status::Active, Status::Churned, Status::Moved], code)
 }
 
-/// Pairs of the distance from the bucket before and the count, newest bucket first, the first index as it is.
-fn pack_buckets(buckets: impl DoubleEndedIterator<Item = Bucket>) -> ByteBuf {
-    let mut bytes = Vec::new();
-    let mut last: Option<i32> = None;
-    for bucket in buckets.rev() {
-        match last {
-            None => push_varint(&mut bytes, zigzag(i64::from(bucket.index))),
-            Some(last) => push_varint(&mut bytes, u64::from(last.abs_diff(bucket.index))),
-        }
-        push_varint(&mut bytes, u64::from(bucket.count));
-        last = Some(bucket.index);
-    }
-    ByteBuf::from(bytes)
+fn sentiment_of(code: u8) -> Result<Sentiment, SnapshotError> {
+    by_code("sentiment", [Sentiment::Negative, Sentiment::Neutral, Sentiment::Positive], code)
 }
 
-fn unpack_buckets(bytes: &[u8]) -> Result<Vec<Bucket>, SnapshotError> {
-    let mut rest = bytes;
-    let mut buckets: Vec<Bucket> = Vec::with_capacity(bytes.len() / 2);
-    let invalid = || damaged("buckets do not ascend");
-    while !rest.is_empty() {
-        let distance = take_varint(&mut rest)?;
-        let index = match buckets.last() {
-            None => unzigzag(distance),
-            Some(_) if distance == 0 => return Err(invalid()),
-            Some(last) => i64::from(last.index) - i64::try_from(distance).map_err(|_| invalid())?,
-        };
-        let index = i32::try_from(index).map_err(|_| invalid())?;
-        let count = u32::try_from(take_varint(&mut rest)?).map_err(|_| damaged("a count is too large"))?;
-        buckets.push(Bucket { index, count });
-    }
-    buckets.reverse();
-    Ok(buckets)
-}
-
-/// Six bytes of the hash and the seconds before the newer neighbor, newest first.
-fn pack_ids(ids: &RecentIds) -> ByteBuf {
-    let mut sorted: Vec<&RecentId> = ids.iter().collect();
-    sorted.sort_unstable_by(|one, other| other.cmp(one));
-    let mut bytes = Vec::with_capacity(sorted.len() * 8);
-    let mut last = u32::MAX;
-    for entry in sorted {
-        bytes.extend_from_slice(&entry.id.bits().to_be_bytes()[8 - IdHash::BYTES..]);
-        push_varint(&mut bytes, u64::from(last - entry.second));
-        last = entry.second;
-    }
-    ByteBuf::from(bytes)
-}
-
-fn unpack_ids(bytes: &[u8]) -> Result<Vec<RecentId>, SnapshotError> {
-    let mut rest = bytes;
-    let mut last = u32::MAX;
-    let mut ids = Vec::new();
-    while !rest.is_empty() {
-        let Some((hash, after)) = rest.split_first_chunk::<{ IdHash::BYTES }>() else {
-            return Err(damaged("an id is cut off"));
-        };
-        rest = after;
-        let mut bits = [0; 8];
-        bits[8 - IdHash::BYTES..].copy_from_slice(hash);
-        let distance = u32::try_from(take_varint(&mut rest)?).map_err(|_| damaged("an id's time is too far"))?;
-        last = last.checked_sub(distance).ok_or_else(|| damaged("an id's time is too far"))?;
-        ids.push(RecentId { second: last, id: IdHash::from_bits(u64::from_be_bytes(bits)) });
-    }
-    Ok(ids)
-}
-
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)).cast_unsigned()
-}
-
-fn unzigzag(value: u64) -> i64 {
-    (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
-}
-
-/// LEB128: seven bits a byte, the lowest first.
-fn push_varint(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push((value & 0x7f) as u8);
-}
-
-fn take_varint(rest: &mut &[u8]) -> Result<u64, SnapshotError> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (byte, after) = rest.split_first().ok_or_else(|| damaged("a number is cut off"))?;
-        *rest = after;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    Err(damaged("a number is too long"))
+fn by_code<T: Copy>(kind: &str, all: [T; 3], code: u8) -> Result<T, SnapshotError> {
+    all.get(usize::from(code)).copied().ok_or_else(|| damaged(format!("no {kind} has the code {code}")))
 }

@@ -92,6 +92,17 @@ impl StripeState {
         self.forget_oldest();
     }
 
+    /// Whether it could have come about by joining facts.
+    pub(crate) fn is_sound(&self) -> bool {
+        fn kept_in_order<T>(objects: &[(u64, T)]) -> bool {
+            objects.len() <= OBJECTS_KEPT && objects.is_sorted_by(|(one, _), (next, _)| one < next)
+        }
+        kept_in_order(&self.subscriptions)
+            && kept_in_order(&self.invoices)
+            && kept_in_order(&self.cards)
+            && kept_in_order(&self.disputes)
+    }
+
     fn join_subscription(&mut self, fact: &SubscriptionFact) {
         let terminal = fact.status.is_terminal();
         let subscription = Subscription {

@@ -327,7 +327,8 @@ fn window_starts(last: i32, length: i32) -> (i32, i32) {
     (last.saturating_sub(length - 1), last.saturating_sub(2 * length - 1))
 }
 
-fn bucket_index(index: i64) -> i32 {
+/// A bucket's index in the width it is kept in.
+pub(crate) fn bucket_index(index: i64) -> i32 {
     i32::try_from(index).unwrap_or(if index < 0 { i32::MIN / 4 } else { i32::MAX / 4 })
 }
 

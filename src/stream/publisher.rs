@@ -183,9 +183,10 @@ impl Publisher {
         let _place = self.window.acquire().await.expect("the window is never closed");
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         loop {
-            let error = match self.attempt(message).await {
-                Ok(ack) => return Ok(ack),
-                Err(error) => error,
+            let error = match tokio::time::timeout_at(deadline, self.attempt(message)).await {
+                Ok(Ok(ack)) => return Ok(ack),
+                Ok(Err(error)) => error,
+                Err(late) => PublishError::Unconfirmed { subject: message.subject.to_string(), source: late.into() },
             };
             let pause = backoff.next_wait();
             if !matches!(error, PublishError::Unconfirmed { .. }) || Instant::now() + pause >= deadline {

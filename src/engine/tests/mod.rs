@@ -1,6 +1,11 @@
 //! Tests of the engine as a whole: scenarios told in text, laws over drawn states, stored snapshots.
 
+mod crash;
+mod drawn;
+mod golden;
+mod laws;
 mod play;
+mod residence;
 mod script;
 
 mod scenario_alerts;

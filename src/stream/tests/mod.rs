@@ -1,11 +1,11 @@
 //! Against a real nats-server: each test has its own, on a free port and a store that goes away with it.
 
+mod cluster;
 mod dead;
 mod guard;
 mod permissions;
 mod publisher;
 mod reader;
-mod throughput;
 mod topology;
 
 use std::{future::Future, time::Duration};

@@ -1,1 +1,155 @@
+use async_nats::{Event, ServerError};
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
 
+use super::*;
+use crate::{
+    event::ids::StreamSequence,
+    stream::{
+        ALERTS, DEAD, RISK_STREAM, WEBHOOKS,
+        dead::{self, DeadLetter},
+        reader::{Reader, ReaderConfig, check_rollback},
+    },
+};
+
+const USERS: &str = include_str!("../../../nats/users.conf");
+const PART: &str = "secret";
+
+/// A server with the shipped users, all with the same password.
+fn server() -> Server {
+    let mut users = String::new();
+    for line in USERS.lines() {
+        match line.split_once("$CHURND_NATS_") {
+            Some((before, after)) => {
+                users += &format!(
+                    "{before}\"{PART}\"{}\n",
+                    after.trim_start_matches(|c: char| c.is_ascii_uppercase() || c == '_')
+                )
+            }
+            None => users += &format!("{line}\n"),
+        }
+    }
+    Server::with(&users)
+}
+
+async fn connect_as(server: &Server, user: &str) -> Client {
+    let url = server.nats.url().replace("nats://", &format!("nats://{user}:{PART}@"));
+    connect(&Config::at(url), user).await.unwrap()
+}
+
+#[tokio::test]
+async fn each_part_can_do_its_work_with_the_shipped_permissions() {
+    let server = server();
+    let provisioner = jetstream::new(connect_as(&server, "churnd-provisioner").await);
+    declared(16).apply(&provisioner).await.unwrap();
+    assert_eq!(declared(16).plan(&provisioner).await.unwrap(), []);
+
+    let bridge = Publisher::new(connect_as(&server, "churnd-bridge").await, 8).with_patience(Duration::from_secs(5));
+    assert_eq!(bridge.publish(event(1, 1)).await.unwrap().stream, EVENTS);
+    assert_eq!(bridge.publish(Outgoing::new("churn.webhooks.stripe.acme", "{}")).await.unwrap().stream, WEBHOOKS);
+
+    let client = connect_as(&server, "churnd").await;
+    let (daemon, publisher) = (jetstream::new(client.clone()), Publisher::new(client.clone(), 8));
+    assert!(declared(16).verify(&daemon).await.unwrap().iter().all(|problem| !problem.fatal));
+    check_rollback(&daemon, EVENTS, StreamSequence(1), None, None).await.unwrap();
+    let mut reader = Reader::open(&daemon, EVENTS, ReaderConfig::new("churnd-p000-e1", StreamSequence(0)));
+    let batch = within(reader.next_batch()).await.unwrap();
+    assert_eq!(batch.messages.len(), 1);
+    reader.close().await;
+    let filter = Some("churn.p.3.>".to_owned());
+    let filtered = ReaderConfig { filter, ..ReaderConfig::new("churnd-p003-e1", StreamSequence(0)) };
+    let mut reader = Reader::open(&daemon, EVENTS, filtered);
+    within(reader.next_batch()).await.unwrap();
+    reader.close().await;
+    assert_eq!(publisher.publish(Outgoing::new("churn.alerts.acme.high.c0.1", "{}")).await.unwrap().stream, ALERTS);
+    assert_eq!(publisher.publish(Outgoing::new("$KV.churn_risk.acme.c0", "{}")).await.unwrap().stream, RISK_STREAM);
+    let letter = DeadLetter {
+        dead_subject: "churn.dead.acme.c0".to_owned(),
+        reason: "not_json".to_owned(),
+        detail: String::new(),
+        stage: "decode".to_owned(),
+        subject: "churn.events.acme.c0".to_owned(),
+        stream: EVENTS.to_owned(),
+        sequence: StreamSequence(1),
+        payload: "x".into(),
+        headers: None,
+    };
+    let ack = dead::publish(&publisher, &letter).await.unwrap();
+    assert_eq!((ack.stream.as_str(), dead::list(&daemon, &Default::default()).await.unwrap().len()), (DEAD, 1));
+    dead::replay(&publisher, ack.sequence).await.unwrap();
+}
+
+/// Publishing to a forbidden subject brings no answer, only a remark of the server.
+async fn is_forbidden(server: &Server, user: &str, inbox: &str, subject: &str) -> bool {
+    let (sender, mut remarks) = mpsc::channel(8);
+    let client = async_nats::ConnectOptions::new()
+        .user_and_password(user.to_owned(), PART.to_owned())
+        .custom_inbox_prefix(inbox)
+        .event_callback(move |event| {
+            let sender = sender.clone();
+            async move {
+                if let Event::ServerError(ServerError::Other(remark)) = event {
+                    sender.send(remark).await.ok();
+                }
+            }
+        })
+        .connect(server.nats.url())
+        .await
+        .unwrap();
+    let mut answers = client.subscribe(client.new_inbox()).await.unwrap();
+    let inbox = client.new_inbox();
+    let mut own = client.subscribe(inbox.clone()).await.unwrap();
+    client.publish_with_reply(subject.to_owned(), inbox, "{}".into()).await.unwrap();
+    client.flush().await.unwrap();
+    within(async {
+        tokio::select! {
+            remark = remarks.recv() => remark.is_some_and(|remark| remark.to_lowercase().contains("permissions violation")),
+            answer = own.next() => answer.is_none(),
+            _ = answers.next() => false,
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn nobody_can_do_more_than_their_work() {
+    let server = server();
+    let provisioner = jetstream::new(connect_as(&server, "churnd-provisioner").await);
+    declared(16).apply(&provisioner).await.unwrap();
+    let forbidden = [
+        ("churnd", "_INBOX", "$JS.API.STREAM.DELETE.CHURN_EVENTS"),
+        ("churnd", "_INBOX", "$JS.API.STREAM.UPDATE.CHURN_EVENTS"),
+        ("churnd-bridge", "_INBOX", "churn.alerts.acme.high.c.1"),
+        ("churnd-bridge", "_INBOX", "$JS.API.CONSUMER.CREATE.CHURN_EVENTS.x"),
+        ("churnd-provisioner", "_INBOX", "$JS.API.STREAM.DELETE.CHURN_EVENTS"),
+        ("churnd-provisioner", "_INBOX", "$JS.API.STREAM.PURGE.CHURN_EVENTS"),
+        ("publisher", "_INBOX_publisher", "churn.events.other.c1"),
+        ("publisher", "_INBOX_publisher", "$JS.API.CONSUMER.CREATE.CHURN_EVENTS.x"),
+        ("alert-consumer", "_INBOX_alerts", "churn.events.acme.c1"),
+        ("alert-consumer", "_INBOX_alerts", "$JS.API.CONSUMER.CREATE.CHURN_EVENTS.x"),
+    ];
+    for (user, inbox, subject) in forbidden {
+        assert!(is_forbidden(&server, user, inbox, subject).await, "{user} may publish to {subject}");
+    }
+    for (user, inbox, subject) in [
+        ("publisher", "_INBOX_publisher", "churn.events.acme.c1"),
+        ("alert-consumer", "_INBOX_alerts", "$JS.API.STREAM.INFO.CHURN_ALERTS"),
+    ] {
+        assert!(!is_forbidden(&server, user, inbox, subject).await, "{user} may not publish to {subject}");
+    }
+}
+
+#[test]
+fn the_shipped_configurations_are_understood_by_the_server() {
+    let tools = Tools::from_env("CHURND_NATS_SERVER", "CHURND_PG_BIN");
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/nats");
+    for file in ["single-node.conf", "cluster-1.conf", "cluster-2.conf", "cluster-3.conf"] {
+        let mut command = std::process::Command::new(tools.find_nats_server().unwrap());
+        command.args(["-t", "-c", file]).current_dir(directory);
+        for part in ["", "_BRIDGE", "_PROVISIONER", "_PUBLISHER", "_ALERTS", "_ROUTE"] {
+            command.env(format!("CHURND_NATS{part}_PASSWORD"), "secret");
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
