@@ -90,7 +90,9 @@ impl Options {
 /// Whether a letter's message would be accepted today; else why not.
 fn verdict(stored: &StoredLetter, accounts: &HashSet<AccountId>) -> Result<(), String> {
     if let Some(bytes) = stored.truncated {
-        return Err(format!("the message of {bytes} bytes was cut, so nobody can tell whether it is valid (too_large)"));
+        return Err(format!(
+            "the message of {bytes} bytes was cut, so nobody can tell whether it is valid (too_large)"
+        ));
     }
     judge(stored, accounts).map_err(|reject| format!("{reject} ({})", reject.code()))
 }

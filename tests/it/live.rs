@@ -11,8 +11,7 @@ use serde_json::Value;
 
 use crate::{
     model::{
-        generate,
-        instant,
+        generate, instant,
         scoring::{self, Line, Parameters},
     },
     support::{Cluster, Feed, Observer, Scratch, daemon, daemon::Daemon, feed::event, now},
@@ -65,8 +64,7 @@ async fn what_the_daemon_answers_is_what_the_model_and_the_command_say() {
     let _daemon = Daemon::builder(&cluster, "one").setting("CHURND__PIPELINE__HOT_CUSTOMERS", "64").start().await;
     // Half an hour ago: nothing is cut off at its receipt, and the newest events are not history.
     let as_of = now() - 1_800_000;
-    let files: Vec<String> =
-        (0..FILES).map(|seed| renamed(&generate::past_of(seed, as_of).text, seed)).collect();
+    let files: Vec<String> = (0..FILES).map(|seed| renamed(&generate::past_of(seed, as_of).text, seed)).collect();
     let text = files.concat();
     feed.send_all(messages(&text)).await;
     observer.caught_up(Duration::from_secs(90)).await;

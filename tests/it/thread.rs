@@ -63,8 +63,7 @@ async fn an_event_becomes_a_state_an_alert_an_entry_and_an_answer_once_whatever_
         if told.len() >= 3 { Ok(told) } else { Err(format!("so far {told:?}")) }
     })
     .await;
-    let expected =
-        ["globex risk.lowered \"medium\"", "globex risk.raised \"high\"", "initech risk.raised \"medium\""];
+    let expected = ["globex risk.lowered \"medium\"", "globex risk.raised \"high\"", "initech risk.raised \"medium\""];
     assert_eq!(told, expected);
 
     // A stop: everything is stored, the partitions are free, nobody waits for a lease.

@@ -98,7 +98,9 @@ impl Journal {
             // Written aside and renamed: a crash leaves the old progress or the new one.
             let fresh = self.file.with_extension("progress.new");
             let text = serde_json::to_vec(&self.now).context("cannot write progress down")?;
-            fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &self.file)).with_context(|| cannot("write", &self.file))?;
+            fs::write(&fresh, text)
+                .and_then(|()| fs::rename(&fresh, &self.file))
+                .with_context(|| cannot("write", &self.file))?;
         }
         Ok(self.now.clone())
     }

@@ -84,8 +84,8 @@ fn draw_one(rng: &mut StdRng, names: &[String], number: usize, until: i64) -> Se
         3..=7 => rng.random_range(0..15 * DAY),
         _ => rng.random_range(0..65 * DAY),
     };
-    let sentiment = (name == "support_ticket")
-        .then(|| (*["negative", "neutral", "positive"].choose(rng).unwrap()).to_owned());
+    let sentiment =
+        (name == "support_ticket").then(|| (*["negative", "neutral", "positive"].choose(rng).unwrap()).to_owned());
     let past = Past { name: name.to_owned(), at: until - ago, sentiment };
     Sent { customer: customer.clone(), id: format!("e{number}"), past, repeat: false }
 }

@@ -9,12 +9,7 @@ use std::{
 use futures_util::{StreamExt as _, stream};
 use serde_json::Value;
 
-use super::{
-    Observer,
-    cluster::ACCOUNT,
-    feed::token_of,
-    observer::Trouble,
-};
+use super::{Observer, cluster::ACCOUNT, feed::token_of, observer::Trouble};
 use crate::model::scoring::{self, Parameters, Past};
 
 /// More complaints of one kind are counted only.
