@@ -49,7 +49,7 @@ pub struct Add {
     /// Only for stripe: what people call the secret
     #[arg(long, default_value = "webhooks")]
     label: String,
-    /// Web origins that the key may be used from, such as https://app.example.com; all when not given
+    /// Web origins that the key may be used from, such as `https://app.example.com`; all when not given
     #[arg(long = "origin", value_name = "ORIGIN")]
     origins: Vec<String>,
     /// Tracking requests a minute and client address

@@ -25,7 +25,7 @@ pub struct Options {
     /// Only this account's letters
     #[arg(long, value_parser = output::account)]
     account: Option<AccountId>,
-    /// Only letters with this reason, such as unknown_account
+    /// Only letters with this reason, such as `unknown_account`
     #[arg(long, value_name = "CODE")]
     reason: Option<String>,
     /// Also replay what would be refused again today

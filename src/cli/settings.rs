@@ -8,13 +8,13 @@ use crate::config::{Config, ConfigErrors, Flag, Sources};
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Settings")]
 pub(super) struct Settings {
-    /// The configuration file; without it $CONFIGURATION_DIRECTORY/churnd.toml, else /etc/churnd/churnd.toml
+    /// The configuration file; without it `$CONFIGURATION_DIRECTORY/churnd.toml`, else /etc/churnd/churnd.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where NATS is [setting nats.url]
     #[arg(long, value_name = "URL")]
     nats_url: Option<String>,
-    /// Where Postgres is [setting postgres.url]; a password is better kept in $CHURND__POSTGRES__URL
+    /// Where Postgres is [setting postgres.url]; a password is better kept in `$CHURND__POSTGRES__URL`
     #[arg(long, value_name = "URL", hide_env_values = true)]
     postgres_url: Option<String>,
 }

@@ -57,8 +57,8 @@ const CODES: [Option<u8>; PLACES] = codes();
 
 const fn codes() -> [Option<u8>; PLACES] {
     let mut codes = [None; PLACES];
-    let mut code = 0;
-    while code < COMMON_NAMES.len() as u8 {
+    let mut code: u8 = 0;
+    while (code as usize) < COMMON_NAMES.len() {
         let place = place_of(COMMON_NAMES[code as usize].as_bytes());
         assert!(codes[place].is_none(), "two common names share a place");
         codes[place] = Some(code);

@@ -50,7 +50,7 @@ pub struct Options {
     /// A configuration file for everything but the servers' addresses
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The least level that is logged; without it $CHURND__LOG__LEVEL, else warn
+    /// The least level that is logged; without it `$CHURND__LOG__LEVEL`, else warn
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
 }

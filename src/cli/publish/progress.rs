@@ -16,7 +16,7 @@ use super::{Input, WINDOW};
 use crate::event::ids::{AccountId, StreamSequence};
 
 /// After how many lines progress is remembered.
-pub(super) const SAVE_EVERY: u64 = 256;
+pub(super) const SAVE_EVERY: usize = 256;
 
 /// Everything before this place has been dealt with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +83,7 @@ impl Journal {
     pub(super) fn passed(&mut self, offset: u64, line: u64, bad: u64) -> anyhow::Result<()> {
         (self.now.offset, self.now.line, self.now.bad) = (offset, line, bad);
         self.unsaved += 1;
-        if self.unsaved >= SAVE_EVERY {
+        if self.unsaved >= SAVE_EVERY as u64 {
             self.save()?;
         }
         Ok(())
