@@ -48,8 +48,6 @@ pub struct Config {
     pub alerts: pipeline::config::AlertsConfig,
     /// How long events are kept.
     pub archive: pipeline::config::ArchiveConfig,
-    /// What of a customer's contact data is kept.
-    pub privacy: pipeline::config::PrivacyConfig,
     /// How log lines are written.
     pub log: telemetry::log::Config,
     /// How long a drain may take.

@@ -60,14 +60,6 @@ pub struct ArchiveConfig {
     pub retention_days: u32,
 }
 
-/// The settings under `[privacy]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PrivacyConfig {
-    /// Whether e-mail addresses and company names are stored.
-    pub store_contact: bool,
-}
-
 impl Config {
     /// How long changes may wait for a checkpoint.
     pub fn checkpoint_interval(&self) -> Duration {

@@ -17,8 +17,6 @@ pub(super) struct StreamInfo {
     pub(super) config: serde_json::Map<String, Value>,
     pub(super) created: Timestamp,
     pub(super) state: StreamState,
-    #[serde(default)]
-    pub(super) cluster: Option<Cluster>,
 }
 
 /// Which messages a stream holds.
@@ -30,10 +28,6 @@ pub(super) struct StreamState {
     #[serde(default)]
     pub(super) num_subjects: u64,
 }
-
-/// Present where the server runs in a cluster.
-#[derive(Debug, Deserialize)]
-pub(super) struct Cluster {}
 
 /// What churnd needs of a consumer's description.
 #[derive(Debug, Deserialize)]

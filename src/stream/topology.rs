@@ -330,9 +330,8 @@ impl Declared {
         }
         let replicas = found.config.get("num_replicas").and_then(Value::as_u64).unwrap_or(1);
         if self.name == EVENTS && replicas < 2 {
-            let place = if found.cluster.is_some() { "a cluster, but" } else { "one server" };
             let text = format!(
-                "The stream {} is kept in {place} in one copy: what was acknowledged survives a crash of nats-server, but \
+                "The stream {} is kept in one copy: what was acknowledged survives a crash of nats-server, but \
                  survives a power cut only with `sync_interval: always`, which the server does not tell; see nats/README.md.",
                 self.name
             );
