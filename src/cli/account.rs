@@ -51,7 +51,9 @@ impl Add {
         let account = self.account;
         store.add_account(&account, self.name.as_deref().unwrap_or(account.as_str())).await?;
         output::line(format!("added account {account}"))?;
-        eprintln!("next: `churnd key add --account {account} --kind secret`, or publish to churn.events.{account}.<customer>");
+        eprintln!(
+            "next: `churnd key add --account {account} --kind secret`, or publish to churn.events.{account}.<customer>"
+        );
         Ok(())
     }
 }

@@ -46,8 +46,9 @@ pub(super) const POSTGRES: &str = "cannot use Postgres (setting postgres.url; `c
 
 /// The last sequence of a stream.
 pub(super) async fn last_sequence(context: &Context, stream: &str) -> anyhow::Result<u64> {
-    let info = context.get_stream(stream).await.with_context(|| {
-        format!("cannot look at the stream {stream}: if it does not exist, run `churnd provision`")
-    })?;
+    let info = context
+        .get_stream(stream)
+        .await
+        .with_context(|| format!("cannot look at the stream {stream}: if it does not exist, run `churnd provision`"))?;
     Ok(info.cached_info().state.last_sequence)
 }

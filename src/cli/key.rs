@@ -49,7 +49,7 @@ pub struct Add {
     /// Only for stripe: what people call the secret
     #[arg(long, default_value = "webhooks")]
     label: String,
-    /// Web origins that the key may be used from, such as https://app.example.com; all when not given
+    /// Web origins that the key may be used from, such as `https://app.example.com`; all when not given
     #[arg(long = "origin", value_name = "ORIGIN")]
     origins: Vec<String>,
     /// Tracking requests a minute and client address
@@ -125,7 +125,10 @@ impl Add {
     }
 
     async fn make(&self, store: &Store, kind: KeyKind) -> anyhow::Result<Shown> {
-        anyhow::ensure!(self.secret_file.is_none(), "--secret-file goes with --kind stripe only: other keys are made here");
+        anyhow::ensure!(
+            self.secret_file.is_none(),
+            "--secret-file goes with --kind stripe only: other keys are made here"
+        );
         let new = store.add_key(&self.account, kind).await?;
         if !self.origins.is_empty() || self.rate.is_some() {
             store.limit_key(new.id, &self.origins, self.rate).await?;
@@ -232,10 +235,17 @@ impl Revoke {
         let store = connect::store(&self.settings.load()?).await?;
         match store.revoke_key(&self.key).await {
             Ok(key) => {
-                output::line(format!("revoked the {} key {}… of account {}", key.kind.as_str(), key.prefix, key.account))?;
+                output::line(format!(
+                    "revoked the {} key {}… of account {}",
+                    key.kind.as_str(),
+                    key.prefix,
+                    key.account
+                ))?;
                 Ok(())
             }
-            Err(StoreError::UnknownKey(shown)) => self.revoke_stripe_secret(&store, StoreError::UnknownKey(shown)).await,
+            Err(StoreError::UnknownKey(shown)) => {
+                self.revoke_stripe_secret(&store, StoreError::UnknownKey(shown)).await
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -142,7 +142,6 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<output::NotPrinted>().is_some_and(|output::NotPrinted(cause)| of_pipe(cause))
 }
 
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;

@@ -25,7 +25,7 @@ pub struct Options {
     /// Only this account's letters
     #[arg(long, value_parser = output::account)]
     account: Option<AccountId>,
-    /// Only letters with this reason, such as unknown_account
+    /// Only letters with this reason, such as `unknown_account`
     #[arg(long, value_name = "CODE")]
     reason: Option<String>,
     /// Also replay what would be refused again today
@@ -90,7 +90,9 @@ impl Options {
 /// Whether a letter's message would be accepted today; else why not.
 fn verdict(stored: &StoredLetter, accounts: &HashSet<AccountId>) -> Result<(), String> {
     if let Some(bytes) = stored.truncated {
-        return Err(format!("the message of {bytes} bytes was cut, so nobody can tell whether it is valid (too_large)"));
+        return Err(format!(
+            "the message of {bytes} bytes was cut, so nobody can tell whether it is valid (too_large)"
+        ));
     }
     judge(stored, accounts).map_err(|reject| format!("{reject} ({})", reject.code()))
 }

@@ -118,7 +118,8 @@ impl Options {
 impl Alert {
     /// One line: when, who, what changed, why, what to do, and what is at stake.
     fn as_line(&self, with_account: bool, colored: bool) -> String {
-        let who = if with_account { format!("{}/{}", self.account, self.customer_id) } else { self.customer_id.clone() };
+        let who =
+            if with_account { format!("{}/{}", self.account, self.customer_id) } else { self.customer_id.clone() };
         let mut line = format!(
             "{}  {}  score {:>3}  {who}",
             output::to_the_second(self.at),

@@ -353,7 +353,9 @@ fn check_names_all_mistakes_at_once() {
         assert!(complaint.contains(mistake), "{mistake} is not in\n{complaint}");
     }
     let fine = scratch.write("fine.toml", "instance = \"one\"\n");
-    assert!(succeeded(&churnd(&["check", "--config", fine.to_str().unwrap()]).output().unwrap()).contains("can be used"));
+    assert!(
+        succeeded(&churnd(&["check", "--config", fine.to_str().unwrap()]).output().unwrap()).contains("can be used")
+    );
     failed(&churnd(&["run", "--config", config.to_str().unwrap()]).output().unwrap(), 78);
     failed(&churnd(&["score"]).output().unwrap(), 2);
 }
@@ -366,7 +368,10 @@ fn score_names_bad_lines_and_goes_on() {
     let output = churnd(&["score", path.to_str().unwrap(), "--as-of", "2026-03-02T00:00:00Z"]).output().unwrap();
     let (code, out, err) = printed(&output);
     assert_eq!(code, Some(1));
-    assert_eq!(out, "{\"customerId\":\"a\",\"score\":40,\"level\":\"medium\",\"factors\":[\"Recent payment failure\"]}\n");
+    assert_eq!(
+        out,
+        "{\"customerId\":\"a\",\"score\":40,\"level\":\"medium\",\"factors\":[\"Recent payment failure\"]}\n"
+    );
     assert!(err.contains("events.ndjson:3: ") && err.contains("events.ndjson:4: "), "{err}");
     assert!(err.contains("2 of 3 lines could not be used"), "{err}");
     let rules = scratch.write("rules.toml", "version = 2\n");

@@ -58,12 +58,30 @@ const STORY: [(&str, Habit, u64); 5] = [
 const TROUBLED: [(Habit, usize); 5] =
     [(Habit::Fading, 5), (Habit::Silent, 4), (Habit::Calculating, 3), (Habit::Failing, 4), (Habit::Sour, 3)];
 const FIRST: [&str; 20] = [
-    "amber", "birch", "bright", "blue", "clear", "crown", "delta", "ember", "fern", "golden", "granite", "indigo", "juniper",
-    "lunar", "maple", "oak", "pine", "quartz", "river", "silver",
+    "amber", "birch", "bright", "blue", "clear", "crown", "delta", "ember", "fern", "golden", "granite", "indigo",
+    "juniper", "lunar", "maple", "oak", "pine", "quartz", "river", "silver",
 ];
 const SECOND: [&str; 20] = [
-    "analytics", "bakery", "books", "clinic", "coffee", "design", "energy", "foods", "garden", "hotels", "legal",
-    "logistics", "media", "motors", "optics", "robotics", "school", "sports", "studio", "travel",
+    "analytics",
+    "bakery",
+    "books",
+    "clinic",
+    "coffee",
+    "design",
+    "energy",
+    "foods",
+    "garden",
+    "hotels",
+    "legal",
+    "logistics",
+    "media",
+    "motors",
+    "optics",
+    "robotics",
+    "school",
+    "sports",
+    "studio",
+    "travel",
 ];
 const PRICES: [u64; 5] = [4_900, 9_900, 19_900, 49_000, 99_000];
 

@@ -8,11 +8,7 @@ use super::{
     Scale,
     cast::{Customer, Habit, cast},
 };
-use crate::{
-    cli::output::NotPrinted,
-    event::time::Timestamp,
-    service::clock::Clock,
-};
+use crate::{cli::output::NotPrinted, event::time::Timestamp, service::clock::Clock};
 
 pub(super) const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -85,7 +81,9 @@ impl Diary<'_> {
             Habit::Sour if day < 7 => 35,
             // Nobody logs in any more; what was set up to upload files goes on for a week.
             Habit::Silent if day < 8 => 0,
-            Habit::Silent if day < 15 => return self.write(self.now.plus_millis(-day * DAY), "file_uploaded", &Value::Null),
+            Habit::Silent if day < 15 => {
+                return self.write(self.now.plus_millis(-day * DAY), "file_uploaded", &Value::Null);
+            }
             Habit::Fading | Habit::Sour | Habit::Silent => 90,
         };
         // Everybody but the silent was seen yesterday: only those stand out who should.

@@ -1,4 +1,4 @@
-//! Chance that can be repeated: SplitMix64.
+//! Chance that can be repeated: `SplitMix64`.
 
 /// A source of numbers that look random.
 #[derive(Clone, Debug)]

@@ -61,9 +61,8 @@ impl DataDir {
         let file = dir.memory();
         match fs::read(&file) {
             Ok(text) => {
-                dir.remembered = serde_json::from_slice(&text).with_context(|| {
-                    format!("{} is damaged: remove it, and new keys will be made", file.display())
-                })?;
+                dir.remembered = serde_json::from_slice(&text)
+                    .with_context(|| format!("{} is damaged: remove it, and new keys will be made", file.display()))?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
@@ -125,7 +124,8 @@ impl DataDir {
 
 fn lock(dir: &Path) -> anyhow::Result<File> {
     let path = dir.join("dev.lock");
-    let open = || -> io::Result<File> { File::options().read(true).write(true).create(true).truncate(false).open(&path) };
+    let open =
+        || -> io::Result<File> { File::options().read(true).write(true).create(true).truncate(false).open(&path) };
     let mut file = open().with_context(|| format!("cannot open {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => {}
@@ -138,7 +138,9 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
                 dir.display()
             );
         }
-        Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
+        Err(TryLockError::Error(error)) => {
+            return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+        }
     }
     let mut say_who = || -> io::Result<()> {
         file.set_len(0)?;

@@ -50,7 +50,7 @@ pub struct Options {
     /// A configuration file for everything but the servers' addresses
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The least level that is logged; without it $CHURND__LOG__LEVEL, else warn
+    /// The least level that is logged; without it `$CHURND__LOG__LEVEL`, else warn
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
 }
@@ -109,12 +109,9 @@ impl Options {
             set("dev", "nats.url", servers.nats_url());
             set("dev", "postgres.url", servers.postgres_url());
         }
-        for (key, value) in [
-            ("instance", "dev"),
-            ("nats.credentials_file", ""),
-            ("nats.user", ""),
-            ("nats.password", ""),
-        ] {
+        for (key, value) in
+            [("instance", "dev"), ("nats.credentials_file", ""), ("nats.user", ""), ("nats.password", "")]
+        {
             set("dev", key, value.to_owned());
         }
         let mut sources = Sources::of_this_process(self.config.clone(), Vec::new());
@@ -143,7 +140,8 @@ struct Signals {
 impl Stop {
     fn listen() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
-        let signals = Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? };
+        let signals =
+            Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? };
         Ok(Self { signals, announced: AtomicBool::new(false) })
     }
 }

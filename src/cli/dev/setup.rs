@@ -27,7 +27,7 @@ pub(super) async fn provision(config: &Config, dir: &Path) -> anyhow::Result<()>
     /// More is never needed to try things out.
     const ROOM: u64 = 8 << 30;
     let client = connect::try_nats(config, "dev").await.context("cannot connect to the private NATS")?;
-    let free = statvfs(dir).map_or(ROOM, |disk| u64::from(disk.blocks_available()) * u64::from(disk.fragment_size()));
+    let free = statvfs(dir).map_or(ROOM, |disk| disk.blocks_available() * disk.fragment_size());
     let topology = topology::declared(config.pipeline.partitions).with_room(ROOM.min(free / 2));
     topology.apply(&jetstream::new(client)).await.context("cannot make the streams")?;
     Ok(())

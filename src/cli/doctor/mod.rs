@@ -38,7 +38,11 @@ impl Options {
         if let Some(store) = &store {
             findings.extend(partitions::look(store, context.as_ref()).await);
         }
-        if self.json { findings.print_json()? } else { findings.print()? }
+        if self.json {
+            findings.print_json()?
+        } else {
+            findings.print()?
+        }
         match findings.faults() {
             0 => Ok(()),
             faults => bail!("{} found", output::counted(faults, "fault")),

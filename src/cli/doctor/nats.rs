@@ -33,7 +33,8 @@ pub(super) async fn look(config: &Config) -> Nats {
         Ok(problems) => findings.extend(problems.into_iter().map(of_problem)),
         Err(error) => {
             let text = format!("{:#}", anyhow::Error::new(error));
-            let next = "enable JetStream in the server's configuration, and let this user use its API (nats/ shows how)";
+            let next =
+                "enable JetStream in the server's configuration, and let this user use its API (nats/ shows how)";
             findings.push(Finding::fault("jetstream", text, next));
             return Nats { findings, context: None };
         }
@@ -64,7 +65,8 @@ async fn contents(context: &Context, stream: &str, area: &'static str, what: &st
     let text = format!("{messages} {what} in {stream}, {mib} MiB");
     let limit = u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX);
     if limit > 0 && info.state.bytes > limit / 10 * 9 {
-        let next = format!("raise max_bytes of {stream}, or shorten its max_age: at the limit the server refuses messages");
+        let next =
+            format!("raise max_bytes of {stream}, or shorten its max_age: at the limit the server refuses messages");
         return Some(Finding::fault(area, format!("{text}: more than nine tenths of its limit"), next));
     }
     Some(Finding::fine(area, text))

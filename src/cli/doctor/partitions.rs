@@ -44,7 +44,11 @@ pub(super) async fn look(store: &Store, context: Option<&Context>) -> Vec<Findin
     if let Some(context) = context {
         findings.extend(watermarks(context, &engine).await);
         findings.push(lag(context, &engine).await.unwrap_or_else(|error| {
-            Finding::fault("lag", format!("cannot be found out: {error:#}"), "run `churnd doctor` again; look at NATS' log")
+            Finding::fault(
+                "lag",
+                format!("cannot be found out: {error:#}"),
+                "run `churnd doctor` again; look at NATS' log",
+            )
         }));
     }
     findings
@@ -54,12 +58,17 @@ fn ownership(engine: &[&Owner]) -> Finding {
     let free: Vec<String> =
         engine.iter().filter(|owner| owner.expired).map(|owner| owner.partition.0.to_string()).collect();
     if free.is_empty() {
-        let instances: BTreeSet<&str> = engine.iter().filter_map(|owner| owner.owner.as_deref()).map(instance).collect();
+        let instances: BTreeSet<&str> =
+            engine.iter().filter_map(|owner| owner.owner.as_deref()).map(instance).collect();
         let names: Vec<&str> = instances.into_iter().collect();
         return Finding::fine("partitions", format!("all {} owned, by {}", engine.len(), names.join(", ")));
     }
     let text = format!("{} of {} partitions have no owner: {}", free.len(), engine.len(), free.join(", "));
-    Finding::fault("partitions", text, "start `churnd run` with the role engine, or look at its log; what is free is taken within seconds")
+    Finding::fault(
+        "partitions",
+        text,
+        "start `churnd run` with the role engine, or look at its log; what is free is taken within seconds",
+    )
 }
 
 /// `<instance>/<session>`
@@ -70,7 +79,8 @@ fn instance(owner: &str) -> &str {
 fn archive(owners: &[Owner]) -> Option<Finding> {
     let archive = owners.iter().find(|owner| owner.role == Role::Archive)?;
     Some(if archive.expired {
-        Finding::note("archive", "nobody archives events").with_next("start `churnd run` with the role archive, or ignore this")
+        Finding::note("archive", "nobody archives events")
+            .with_next("start `churnd run` with the role archive, or ignore this")
     } else {
         Finding::fine("archive", format!("events up to {} are in Postgres", archive.watermark))
     })
@@ -115,7 +125,8 @@ async fn lag(context: &Context, engine: &[&Owner]) -> anyhow::Result<Finding> {
     }
     let total: u64 = behind.iter().map(|(waiting, _)| waiting).sum();
     if missed > 0 {
-        let text = format!("{EVENTS} begins {missed} messages after the place where scoring stands: what was between is lost");
+        let text =
+            format!("{EVENTS} begins {missed} messages after the place where scoring stands: what was between is lost");
         let next = "raise max_age and max_bytes of the stream, and keep churnd running; import the lost events again";
         return Ok(Finding::fault("lag", text, next));
     }
@@ -124,7 +135,9 @@ async fn lag(context: &Context, engine: &[&Owner]) -> anyhow::Result<Finding> {
         behind.iter().take(3).map(|(waiting, partition)| format!("{partition}: {waiting}")).collect();
     Ok(match total {
         0 => Finding::fine("lag", "every event has been scored"),
-        1..=MUCH => Finding::fine("lag", format!("{} on the way ({})", output::counted(total, "event"), worst.join(", "))),
+        1..=MUCH => {
+            Finding::fine("lag", format!("{} on the way ({})", output::counted(total, "event"), worst.join(", ")))
+        }
         _ => Finding::note("lag", format!("{total} events wait to be scored (most in {})", worst.join(", ")))
             .with_next("run `churnd doctor` again: if the number does not fall, look at churnd's log"),
     })

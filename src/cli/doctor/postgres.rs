@@ -53,9 +53,8 @@ async fn reach(config: &Config, findings: &mut Vec<Finding>) -> Result<Store, Bo
 
 async fn accounts(store: &Store) -> Finding {
     match store.list_accounts().await {
-        Ok(accounts) if accounts.is_empty() => {
-            Finding::note("accounts", "none: every event goes to the dead letters").with_next("`churnd account add NAME`")
-        }
+        Ok(accounts) if accounts.is_empty() => Finding::note("accounts", "none: every event goes to the dead letters")
+            .with_next("`churnd account add NAME`"),
         Ok(accounts) => {
             let names: Vec<&str> = accounts.iter().take(5).map(|account| account.id.as_str()).collect();
             let more = if accounts.len() > names.len() { ", …" } else { "" };

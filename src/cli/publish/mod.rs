@@ -143,7 +143,9 @@ impl Options {
             let Progress { line, .. } = journal.save()?;
             eprintln!("{said}");
             return match self.events.path() {
-                Some(_) => Err(error.context(format!("stopped after line {line}: run the same command again to go on"))),
+                Some(_) => {
+                    Err(error.context(format!("stopped after line {line}: run the same command again to go on")))
+                }
                 None => Err(error.context("stopped; standard input cannot be gone on with")),
             };
         }

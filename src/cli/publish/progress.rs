@@ -16,7 +16,7 @@ use super::{Input, WINDOW};
 use crate::event::ids::{AccountId, StreamSequence};
 
 /// After how many lines progress is remembered.
-pub(super) const SAVE_EVERY: u64 = 256;
+pub(super) const SAVE_EVERY: usize = 256;
 
 /// Everything before this place has been dealt with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ pub(super) struct Journal {
     file: PathBuf,
     begun: Progress,
     now: Progress,
-    unsaved: u64,
+    unsaved: usize,
     /// The highest place in the stream that was known at each of the last confirmations: a line is sent only after the
     /// one a window before it was confirmed, so what is in doubt stands behind the first of these.
     known: VecDeque<u64>,
@@ -98,7 +98,9 @@ impl Journal {
             // Written aside and renamed: a crash leaves the old progress or the new one.
             let fresh = self.file.with_extension("progress.new");
             let text = serde_json::to_vec(&self.now).context("cannot write progress down")?;
-            fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &self.file)).with_context(|| cannot("write", &self.file))?;
+            fs::write(&fresh, text)
+                .and_then(|()| fs::rename(&fresh, &self.file))
+                .with_context(|| cannot("write", &self.file))?;
         }
         Ok(self.now.clone())
     }

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How many lines behind the remembered place may have been sent.
-const IN_DOUBT: usize = 2 * WINDOW + SAVE_EVERY as usize;
+const IN_DOUBT: usize = 2 * WINDOW + SAVE_EVERY;
 
 /// The ids of messages behind the remembered place that the stream holds.
 pub(super) async fn arrived(
