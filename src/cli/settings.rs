@@ -11,10 +11,10 @@ pub(super) struct Settings {
     /// The configuration file; without it `$CONFIGURATION_DIRECTORY/churnd.toml`, else /etc/churnd/churnd.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where NATS is [setting `nats.url`]
+    /// Where NATS is [setting nats.url]
     #[arg(long, value_name = "URL")]
     nats_url: Option<String>,
-    /// Where Postgres is [setting `postgres.url`]; a password is better kept in `$CHURND__POSTGRES__URL`
+    /// Where Postgres is [setting postgres.url]; a password is better kept in `$CHURND__POSTGRES__URL`
     #[arg(long, value_name = "URL", hide_env_values = true)]
     postgres_url: Option<String>,
 }
@@ -23,19 +23,19 @@ pub(super) struct Settings {
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Settings")]
 pub(super) struct DaemonSettings {
-    /// What this process does, with commas between: engine, bridge, archive, notify [setting `roles`]
+    /// What this process does, with commas between: engine, bridge, archive, notify [setting roles]
     #[arg(long, value_name = "ROLES")]
     roles: Option<String>,
-    /// The name of this instance [setting `instance`]
+    /// The name of this instance [setting instance]
     #[arg(long, value_name = "NAME")]
     instance: Option<String>,
-    /// Where to serve HTTP, as IP:PORT; port 0 takes a free one [setting `http.listen`]
+    /// Where to serve HTTP, as IP:PORT; port 0 takes a free one [setting http.listen]
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
-    /// The least level that is logged [setting `log.level`]
+    /// The least level that is logged [setting log.level]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
-    /// The file with the rules [setting `rules.file`]
+    /// The file with the rules [setting rules.file]
     #[arg(long, value_name = "FILE")]
     rules: Option<String>,
 }

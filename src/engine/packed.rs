@@ -62,11 +62,9 @@ pub(super) fn unpack_buckets(mut rest: &[u8], newest: i32, kept: i64) -> Result<
 
 /// Six bytes of the hash and the seconds before the newer neighbor.
 pub(super) fn pack_ids(ids: &RecentIds) -> Vec<u8> {
-    let mut sorted: Vec<&RecentId> = ids.iter().collect();
-    sorted.sort_unstable_by(|one, other| other.cmp(one));
-    let mut bytes = Vec::with_capacity(sorted.len() * 8);
+    let mut bytes = Vec::with_capacity(ids.iter().len() * 8);
     let mut last = u32::MAX;
-    for entry in sorted {
+    for entry in ids.iter().rev() {
         bytes.extend_from_slice(&entry.id.bits().to_be_bytes()[8 - IdHash::BYTES..]);
         push_varint(&mut bytes, u64::from(last - entry.second));
         last = entry.second;

@@ -17,18 +17,19 @@ pub(crate) struct RecentId {
     pub(crate) id: IdHash,
 }
 
-/// The newest ids.
-#[derive(Clone, Debug, Default)]
+/// The newest ids, ascending.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RecentIds {
     ids: Vec<RecentId>,
 }
 
 impl RecentIds {
-    pub(crate) fn from_ids(ids: Vec<RecentId>) -> Self {
+    pub(crate) fn from_ids(mut ids: Vec<RecentId>) -> Self {
+        ids.sort_unstable();
         Self { ids }
     }
 
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &RecentId> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &RecentId> + ExactSizeIterator {
         self.ids.iter()
     }
 
@@ -43,28 +44,19 @@ impl RecentIds {
 
     /// Holds `entry` if it is among the newest.
     pub(crate) fn keep(&mut self, entry: RecentId) {
-        if self.ids.len() < IDS_KEPT {
-            if self.ids.capacity() == self.ids.len() {
-                self.ids.reserve_exact(4);
+        let newer = |held: &&RecentId| **held > entry;
+        let place = self.ids.len() - self.ids.iter().rev().take_while(newer).count();
+        if self.ids.len() == IDS_KEPT {
+            if place > 0 {
+                self.ids[..place].rotate_left(1);
+                self.ids[place - 1] = entry;
             }
-            self.ids.push(entry);
             return;
         }
-        let oldest = self.ids.iter_mut().min().expect("16 ids are held");
-        if *oldest < entry {
-            *oldest = entry;
+        if self.ids.capacity() == self.ids.len() {
+            self.ids.reserve_exact(4);
         }
-    }
-}
-
-impl PartialEq for RecentIds {
-    fn eq(&self, other: &Self) -> bool {
-        let sorted = |ids: &[RecentId]| {
-            let mut ids = ids.to_vec();
-            ids.sort_unstable();
-            ids
-        };
-        sorted(&self.ids) == sorted(&other.ids)
+        self.ids.insert(place, entry);
     }
 }
 

@@ -9,7 +9,11 @@ use serde::Deserialize;
 use toml::Spanned;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{checkpoint::Level, usage::WindowLength};
+use super::{
+    checkpoint::Level,
+    names::{COMMON_NAMES, EventName, Name},
+    usage::WindowLength,
+};
 use crate::event::fact::SubscriptionStatus;
 
 /// The rules that come with churnd.
@@ -27,7 +31,29 @@ pub struct Rules {
     pub(crate) factors: Vec<FactorRule>,
     usage_except: Vec<String>,
     usage_except_prefixes: Vec<String>,
+    /// What is known beforehand of common names, by code.
+    common: Vec<Meaning>,
+    /// The factors that usage alone decides, each with its bit.
+    usage_drops: Vec<(u64, UsageDrop)>,
     hash: u64,
+}
+
+/// What events of a name mean to the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Meaning {
+    /// They count as usage.
+    pub(crate) is_usage: bool,
+    /// They are support interactions.
+    pub(crate) is_support: bool,
+    /// Some factor asks when the last one came.
+    pub(crate) is_named: bool,
+}
+
+/// A drop of usage between two neighboring windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UsageDrop {
+    pub(crate) window: WindowLength,
+    pub(crate) more_than_percent: u8,
 }
 
 /// One factor of a score.
@@ -44,9 +70,9 @@ pub(crate) struct FactorRule {
 /// When a factor is active.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
-    Inactive { event: String, after: Duration, since_first_seen: bool },
-    UsageDrop { window: WindowLength, more_than_percent: u8 },
-    Recent { event: String, within: Duration, cleared_by: Option<String> },
+    Inactive { event: Name, after: Duration, since_first_seen: bool },
+    UsageDrop(UsageDrop),
+    Recent { event: Name, within: Duration, cleared_by: Option<Name> },
     Sentiment { events: Vec<String>, within: Duration },
     Cancellation,
     Subscription { statuses: Vec<SubscriptionStatus> },
@@ -122,12 +148,53 @@ impl Rules {
             && !self.usage_except_prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()))
     }
 
-    /// Whether some factor looks at events of this name.
-    pub(crate) fn names(&self, name: &str) -> bool {
+    /// What events of a name mean.
+    pub(crate) fn meaning(&self, name: EventName<'_>) -> Meaning {
+        match name.code {
+            Some(code) => self.common[usize::from(code)],
+            None => self.meaning_of(name),
+        }
+    }
+
+    /// The factors that usage alone decides, each with its bit in [`super::state::Evaluation::active`].
+    pub(crate) fn usage_drops(&self) -> &[(u64, UsageDrop)] {
+        &self.usage_drops
+    }
+
+    fn meaning_of(&self, name: EventName<'_>) -> Meaning {
+        Meaning {
+            is_usage: self.is_usage(name.text),
+            is_support: self.is_support(name.text),
+            is_named: self.names(name),
+        }
+    }
+
+    /// Works out what can be known before the first event.
+    fn prepared(mut self) -> Self {
+        self.common = COMMON_NAMES.iter().map(|name| self.meaning_of(EventName::of(name))).collect();
+        let drops = self.factors.iter().enumerate().filter_map(|(place, factor)| match factor.condition {
+            Condition::UsageDrop(drop) => Some((1 << place, drop)),
+            Condition::Inactive { .. }
+            | Condition::Recent { .. }
+            | Condition::Sentiment { .. }
+            | Condition::Cancellation
+            | Condition::Subscription { .. }
+            | Condition::Dispute
+            | Condition::Downgrade { .. }
+            | Condition::CardExpiry { .. } => None,
+        });
+        self.usage_drops = drops.collect();
+        self
+    }
+
+    /// Whether some factor asks when the last event of this name came.
+    pub(crate) fn names(&self, name: EventName<'_>) -> bool {
         self.factors.iter().any(|factor| match &factor.condition {
-            Condition::Inactive { event, .. } => event == name,
-            Condition::Recent { event, cleared_by, .. } => event == name || cleared_by.as_deref() == Some(name),
-            Condition::UsageDrop { .. }
+            Condition::Inactive { event, .. } => event.is(name),
+            Condition::Recent { event, cleared_by, .. } => {
+                event.is(name) || cleared_by.as_ref().is_some_and(|cleared_by| cleared_by.is(name))
+            }
+            Condition::UsageDrop(_)
             | Condition::Sentiment { .. }
             | Condition::Cancellation
             | Condition::Subscription { .. }
@@ -138,7 +205,7 @@ impl Rules {
     }
 
     /// Whether events of this name are support interactions.
-    pub(crate) fn is_support(&self, name: &str) -> bool {
+    fn is_support(&self, name: &str) -> bool {
         self.factors.iter().any(|factor| {
             matches!(&factor.condition, Condition::Sentiment { events, .. } if events.iter().any(|event| event == name))
         })
@@ -258,8 +325,11 @@ impl RulesSource {
             factors,
             usage_except: self.usage.except,
             usage_except_prefixes: self.usage.except_prefixes,
+            common: Vec::new(),
+            usage_drops: Vec::new(),
             hash: xxh3_64(text.as_bytes()),
         }
+        .prepared()
     }
 }
 
@@ -331,15 +401,15 @@ impl FactorSource {
                     mistakes.add(start, "factor.more_than_percent", "a factor of kind `usage_drop` needs it");
                     return None;
                 };
-                Condition::UsageDrop {
+                Condition::UsageDrop(UsageDrop {
                     window: WindowLength::from_days(u8::try_from(window).expect("checked to be at most 30")),
                     more_than_percent: mistakes.number(percent, "factor.more_than_percent", 0..=99),
-                }
+                })
             }
             "recent" => Condition::Recent {
                 within: days(&self.within_days, "within_days", 255)?,
                 event: self.required_event(start, mistakes)?,
-                cleared_by: self.cleared_by.as_ref().map(|name| name.get_ref().clone()),
+                cleared_by: self.cleared_by.as_ref().map(|name| Name::of(name.get_ref())),
             },
             "sentiment" => {
                 let within = days(&self.within_days, "within_days", 255)?;
@@ -390,9 +460,9 @@ impl FactorSource {
         .collect()
     }
 
-    fn required_event(&self, start: usize, mistakes: &mut Mistakes<'_>) -> Option<String> {
+    fn required_event(&self, start: usize, mistakes: &mut Mistakes<'_>) -> Option<Name> {
         match &self.event {
-            Some(event) if !event.get_ref().is_empty() => Some(event.get_ref().clone()),
+            Some(event) if !event.get_ref().is_empty() => Some(Name::of(event.get_ref())),
             _ => {
                 let problem = format!("a factor of kind `{}` needs it", self.kind.get_ref());
                 mistakes.add(start, "factor.event", problem);

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::{
     checkpoint::{Factor, Level, Status},
-    rules::{Condition, FactorRule, Rules},
+    names::Name,
+    rules::{Condition, FactorRule, Rules, UsageDrop},
     state::{CustomerState, Evaluation},
     stripe::StripeState,
     usage::{WindowLength, WindowSums},
@@ -105,9 +106,9 @@ pub(crate) fn holds(
         Condition::Inactive { event, after, since_first_seen } => {
             inactive_since(state, event, *since_first_seen).is_some_and(|last| as_of > last.plus(*after))
         }
-        Condition::UsageDrop { window, more_than_percent } => dropped(sums(*window), *more_than_percent),
+        Condition::UsageDrop(drop) => dropped(sums(drop.window), drop.more_than_percent),
         Condition::Recent { event, within, cleared_by } => {
-            last_uncleared(state, event, cleared_by.as_deref()).is_some_and(|last| as_of <= last.plus(*within))
+            last_uncleared(state, event, cleared_by.as_ref()).is_some_and(|last| as_of <= last.plus(*within))
         }
         Condition::Sentiment { within, .. } => state
             .support
@@ -125,14 +126,14 @@ pub(crate) fn holds(
 }
 
 /// From when on a customer counts as inactive; `None` where that is not known.
-pub(crate) fn inactive_since(state: &CustomerState, event: &str, since_first_seen: bool) -> Option<Timestamp> {
+pub(crate) fn inactive_since(state: &CustomerState, event: &Name, since_first_seen: bool) -> Option<Timestamp> {
     state.last(event).or(since_first_seen.then_some(state.first_seen))
 }
 
 /// When `event` was last seen, unless `cleared_by` came at or after it.
-pub(crate) fn last_uncleared(state: &CustomerState, event: &str, cleared_by: Option<&str>) -> Option<Timestamp> {
+pub(crate) fn last_uncleared(state: &CustomerState, event: &Name, cleared_by: Option<&Name>) -> Option<Timestamp> {
     let last = state.last(event)?;
-    let cleared = cleared_by.and_then(|name| state.last(name));
+    let cleared = cleared_by.and_then(|cleared_by| state.last(cleared_by));
     cleared.is_none_or(|cleared| cleared < last).then_some(last)
 }
 
@@ -158,7 +159,7 @@ fn reason(state: &CustomerState, rule: &FactorRule, as_of: Timestamp) -> String 
         }
         Condition::Recent { event, .. } => state.last(event).map(|last| ("{days}", days_since(last))),
         Condition::Sentiment { .. } => state.support.map(|support| ("{days}", days_since(support.at))),
-        Condition::UsageDrop { window, .. } => {
+        Condition::UsageDrop(UsageDrop { window, .. }) => {
             Some(("{pct}", percent_dropped(state.usage.sums(*window, as_of)).to_string()))
         }
         Condition::Cancellation => stripe.and_then(StripeState::cancellation).map(|end| ("{date}", date(end))),

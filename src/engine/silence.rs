@@ -53,11 +53,11 @@ fn next_flip(state: &CustomerState, condition: &Condition, after: Timestamp) -> 
         Condition::Inactive { event, after: span, since_first_seen } => {
             inactive_since(state, event, *since_first_seen).map(|last| ends(last, span))
         }
-        Condition::UsageDrop { window, more_than_percent } => {
-            state.usage.next_flip(*window, after, |sums| dropped(sums, *more_than_percent))
+        Condition::UsageDrop(drop) => {
+            state.usage.next_flip(drop.window, after, |sums| dropped(sums, drop.more_than_percent))
         }
         Condition::Recent { event, within, cleared_by } => {
-            last_uncleared(state, event, cleared_by.as_deref()).map(|last| ends(last, within))
+            last_uncleared(state, event, cleared_by.as_ref()).map(|last| ends(last, within))
         }
         Condition::Sentiment { within, .. } => state
             .support

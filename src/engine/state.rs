@@ -8,9 +8,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     alert::AlertMemory,
     checkpoint::{Level, Status},
-    names::Names,
+    names::{EventName, Name, Names, PAYMENT_FAILED, PAYMENT_SUCCEEDED},
     recent_ids::RecentIds,
-    rules::Rules,
+    rules::{Meaning, Rules},
     stripe::StripeState,
     usage::{Counted, DAYS_KEPT, Usage},
 };
@@ -116,28 +116,30 @@ impl CustomerState {
         if !self.note_id(event.id.as_deref(), at) {
             return Applied::Duplicate;
         }
+        let name = EventName::of(&event.name);
+        let meaning = rules.meaning(name);
         self.first_seen = self.first_seen.min(at);
         self.newest = self.newest.max(at);
         let facts = event.facts();
         self.apply_facts(&facts);
         // An invoice speaks for itself: whether its failure still counts is known to its facts alone.
-        let told_by_invoice = matches!(&*event.name, "payment_failed" | "payment_succeeded")
+        let told_by_invoice = matches!(name.code, Some(PAYMENT_FAILED | PAYMENT_SUCCEEDED))
             && facts.iter().any(|fact| matches!(fact, StripeFact::Invoice(_)));
         if !told_by_invoice {
-            self.names.see(&event.name, at, |name| rules.names(name));
+            self.names.see(name, at, |name| rules.names(name));
         }
         let mut late = facts.is_empty() && at.day() <= self.newest.day() - DAYS_KEPT;
-        if rules.is_usage(&event.name) {
+        if meaning.is_usage {
             late |= self.usage.add(at, 1, self.newest) == Counted::TooOld;
         } else {
             self.usage.advance_newest(self.newest);
         }
-        self.apply_support(event, at, rules);
+        self.apply_support(event, at, meaning);
         if late { Applied::Late } else { Applied::Applied }
     }
 
-    fn apply_support(&mut self, event: &Event<'_>, at: Timestamp, rules: &Rules) {
-        if rules.is_support(&event.name)
+    fn apply_support(&mut self, event: &Event<'_>, at: Timestamp, meaning: Meaning) {
+        if meaning.is_support
             && let Some(sentiment) = event.sentiment()
         {
             self.join_support(Support { at, sentiment });
@@ -168,7 +170,7 @@ impl CustomerState {
         self.first_seen = self.first_seen.min(other.first_seen);
         self.newest = self.newest.max(other.newest);
         for (name, at) in other.names.iter() {
-            self.names.see(name.as_str(), *at, |name| rules.names(name));
+            self.names.see(name.as_event(), *at, |name| rules.names(name));
         }
         self.usage.advance_newest(self.newest);
         for hour in other.usage.hours() {
@@ -232,10 +234,10 @@ impl CustomerState {
     }
 
     /// When an event of this name was last seen, Stripe's invoices included.
-    pub(crate) fn last(&self, name: &str) -> Option<Timestamp> {
+    pub(crate) fn last(&self, name: &Name) -> Option<Timestamp> {
         let from_stripe = match (name, &self.stripe) {
-            ("payment_failed", Some(stripe)) => stripe.last_open_failure(),
-            ("payment_succeeded", Some(stripe)) => stripe.last_paid(),
+            (Name::Common(PAYMENT_FAILED), Some(stripe)) => stripe.last_open_failure(),
+            (Name::Common(PAYMENT_SUCCEEDED), Some(stripe)) => stripe.last_paid(),
             _ => None,
         };
         self.names.last(name).max(from_stripe)

@@ -52,6 +52,7 @@ pub(super) async fn store_watermark_apart(
     for part in &write.parts {
         let mut first = part.clone();
         first.to = first.from;
+        first.checkpoint.counters = Default::default();
         states.parts.push(first);
     }
     let fenced = |error: crate::store::StoreError| match error {

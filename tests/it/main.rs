@@ -6,5 +6,8 @@ mod support; // servers, the binary, waits
 mod model; // scoring written a second time, as plainly as the contract allows
 mod score; // `churnd score` against the model
 mod cli; // each command once for real
+mod thread; // one event through all layers, and through a crash
+mod live; // what the daemon answers is what the model and `churnd score` say
+mod crash; // everything killed at random under load, and planted bugs
 mod embedded; // private servers and the death of who started them
 mod tidy; // the shape of the source

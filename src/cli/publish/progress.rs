@@ -40,7 +40,7 @@ pub(super) struct Journal {
     file: PathBuf,
     begun: Progress,
     now: Progress,
-    unsaved: usize,
+    unsaved: u64,
     /// The highest place in the stream that was known at each of the last confirmations: a line is sent only after the
     /// one a window before it was confirmed, so what is in doubt stands behind the first of these.
     known: VecDeque<u64>,
@@ -83,7 +83,7 @@ impl Journal {
     pub(super) fn passed(&mut self, offset: u64, line: u64, bad: u64) -> anyhow::Result<()> {
         (self.now.offset, self.now.line, self.now.bad) = (offset, line, bad);
         self.unsaved += 1;
-        if self.unsaved >= SAVE_EVERY {
+        if self.unsaved >= SAVE_EVERY as u64 {
             self.save()?;
         }
         Ok(())

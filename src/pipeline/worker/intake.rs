@@ -108,8 +108,7 @@ impl Worker {
         let is_same = |owned: &Owned, id| leases.get(&id) == Some(&owned.epoch);
         let strangers: Vec<_> =
             self.owned.iter().filter(|(id, owned)| !is_same(owned, **id)).map(|(id, _)| *id).collect();
-        let aside: Vec<_> =
-            strangers.into_iter().filter_map(|id| Some((id, self.owned.remove(&id)?))).collect();
+        let aside: Vec<_> = strangers.into_iter().filter_map(|id| Some((id, self.owned.remove(&id)?))).collect();
         let finished = self.finish_work(work, loaded);
         self.owned.extend(aside);
         finished

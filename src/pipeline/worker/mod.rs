@@ -381,6 +381,17 @@ impl Worker {
             let stored = self.checkpointing.stored().await;
             self.checkpoint_stored(stored)?;
         }
+        // What was published since is marked here; from now on the outbox marks by itself.
+        inlets.published.close();
+        let mut published = Vec::new();
+        while let Ok(ids) = inlets.published.try_recv() {
+            published.extend(ids);
+        }
+        if !published.is_empty()
+            && let Err(error) = self.tools.store.mark_published(&published).await
+        {
+            debug!("cannot mark published messages, they will be offered again: {error}");
+        }
         let leases: Vec<_> = self.owned.iter().map(|(partition, owned)| (*partition, owned.epoch)).collect();
         info!(partitions = leases.len(), "stored the last checkpoint, giving {} partitions back", leases.len());
         self.releaser.release_all(leases).await;

@@ -7,6 +7,8 @@
 //! Invariants: positions only grow; a message at or below the position is never handed out; nothing is skipped but what
 //! the stream itself dropped, and that is said with its count. [`Reader::next_batch`] may be cancelled at any point.
 
+mod config;
+mod message;
 mod counters;
 mod guard;
 mod reply;
@@ -21,18 +23,15 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{
-    Subject,
-    header::{HeaderMap, HeaderName, NATS_MESSAGE_ID},
-    jetstream::Context,
-};
-use bytes::Bytes;
+use async_nats::jetstream::Context;
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::{Instant, Sleep};
 use tracing::{debug, info, warn};
 
+pub use config::ReaderConfig;
 pub use counters::{ReaderCounters, Reseek};
 pub use guard::{Guard, check_rollback, last_before};
+pub use message::{RawMessage, ReadBatch};
 
 use super::{StreamError, api, backoff::Backoff};
 use crate::event::{ids::StreamSequence, time::Timestamp};
@@ -48,109 +47,6 @@ const AWAY: Duration = Duration::from_secs(2);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 /// An instance that died may have left a consumer of the same name; the next name is tried.
 const NAME_TAKEN: u64 = 10_148;
-const CONTENT_TYPE: HeaderName = HeaderName::from_static("Content-Type");
-const MESSAGE_PACK: &str = "application/msgpack";
-
-/// What to read, from where, and how.
-#[derive(Clone, Debug)]
-pub struct ReaderConfig {
-    /// The consumers' name, to which `-r1`, `-r2`, … is added; must be the reader's own (instance and lease epoch).
-    pub name_prefix: String,
-    /// At most one subject filter; without one the reader gets the whole stream, which is the cheapest for the server.
-    pub filter: Option<String>,
-    /// The position: everything after it is read. 0 stands before the first.
-    pub start_after: StreamSequence,
-    /// When the message at the position was stored, if known: lets each seek notice a stream that was rolled back.
-    pub start_stored_at: Option<Timestamp>,
-    /// When the stream was created, as far as known.
-    pub stream_created: Option<Timestamp>,
-    /// The most messages in a batch and in a pull request.
-    pub batch: usize,
-    /// The most bytes that a pull request may bring, raised to four of the largest messages; bounds the memory.
-    pub max_bytes: usize,
-    /// How often the server must give a sign of life.
-    pub heartbeat: Duration,
-    /// How long a pull request stands.
-    pub expires: Duration,
-    /// When the server deletes the consumer if nobody reads.
-    pub inactive_threshold: Duration,
-    /// With messages pending and none coming for this long, a new consumer is created.
-    pub stall_after: Duration,
-}
-
-impl ReaderConfig {
-    /// The defaults for a reader of its own name at a position.
-    pub fn new(name_prefix: impl Into<String>, start_after: StreamSequence) -> Self {
-        Self {
-            name_prefix: name_prefix.into(),
-            filter: None,
-            start_after,
-            start_stored_at: None,
-            stream_created: None,
-            batch: 1_000,
-            max_bytes: 32 << 20,
-            heartbeat: Duration::from_secs(5),
-            expires: Duration::from_secs(30),
-            inactive_threshold: Duration::from_secs(300),
-            stall_after: Duration::from_secs(60),
-        }
-    }
-
-    /// A request that no message exceeds: one that is smaller than the next message would bring nothing for ever.
-    fn max_bytes_for(&self, max_payload: usize) -> usize {
-        self.max_bytes.max(max_payload.saturating_mul(4))
-    }
-}
-
-/// A message as the stream stored it.
-#[derive(Clone, Debug)]
-pub struct RawMessage {
-    /// The stored subject.
-    pub subject: Subject,
-    /// The body.
-    pub payload: Bytes,
-    /// The headers, if it came with any.
-    pub headers: Option<HeaderMap>,
-    /// Its place in the stream.
-    pub sequence: StreamSequence,
-    /// When the server stored it.
-    pub stored_at: Timestamp,
-    /// How many messages of the filter the server still held behind it.
-    pub pending: u64,
-}
-
-impl RawMessage {
-    /// The `Nats-Msg-Id` header.
-    pub fn message_id(&self) -> Option<&str> {
-        Some(self.headers.as_ref()?.get(NATS_MESSAGE_ID)?.as_str())
-    }
-
-    /// The body is MessagePack rather than JSON.
-    pub fn is_message_pack(&self) -> bool {
-        let Some(headers) = &self.headers else { return false };
-        let value = headers.get(CONTENT_TYPE).or_else(|| {
-            let is_named = |name: &HeaderName| AsRef::<str>::as_ref(name).eq_ignore_ascii_case("content-type");
-            headers.iter().find(|(name, _)| is_named(name))?.1.first()
-        });
-        value.is_some_and(|value| {
-            let media_type = value.as_str().split(';').next().unwrap_or_default();
-            media_type.trim().eq_ignore_ascii_case(MESSAGE_PACK)
-        })
-    }
-}
-
-/// What a reader hands out at a time; empty when there was nothing for a second.
-#[derive(Debug, Default)]
-pub struct ReadBatch {
-    /// In the stream's order.
-    pub messages: Vec<RawMessage>,
-    /// Everything of the filter up to here has been handed out, this batch included.
-    pub position: StreamSequence,
-    /// Set when nothing is pending: the position up to which the reader knows that.
-    pub caught_up_to: Option<StreamSequence>,
-    /// How many messages of the filter the server holds behind this batch, as far as known.
-    pub pending: u64,
-}
 
 /// Why a reader cannot simply go on. Calling [`Reader::next_batch`] again is always allowed.
 #[derive(Debug, thiserror::Error)]

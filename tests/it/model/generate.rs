@@ -21,6 +21,17 @@ pub(crate) struct File {
 pub(crate) fn file(seed: u64) -> File {
     let mut rng = StdRng::seed_from_u64(seed);
     let as_of = draw_as_of(&mut rng);
+    file_around(rng, as_of)
+}
+
+/// Draws the file of a seed around a given instant, less what lies after it: what can have happened by then.
+pub(crate) fn past_of(seed: u64, as_of: i64) -> File {
+    let File { text, as_of } = file_around(StdRng::seed_from_u64(seed), as_of);
+    let lines = text.lines().filter(|line| time_of(line) <= as_of).map(|line| format!("{line}\n"));
+    File { text: lines.collect(), as_of }
+}
+
+fn file_around(rng: StdRng, as_of: i64) -> File {
     let mut generator = Generator { rng, as_of, next_id: 0, lines: Vec::new() };
     let customers = generator.draw_customers();
     for customer in &customers {

@@ -7,3 +7,4 @@ pub(crate) mod instant; // RFC 3339 read and written without a library
 pub(crate) mod scoring; // the five factors of the default rules
 pub(crate) mod stripe; // what subscriptions add
 pub(crate) mod generate; // files of events that lie on every edge
+pub(crate) mod traffic; // much traffic for the crash tests

@@ -45,7 +45,7 @@ impl Cluster {
         let postgres = match shared.upgrade() {
             Some(postgres) => postgres,
             None => {
-                let postgres = SharedPostgres::start().await;
+                let postgres = SharedPostgres::start(false).await;
                 *shared = Arc::downgrade(&postgres);
                 postgres
             }
@@ -53,17 +53,19 @@ impl Cluster {
         let database = format!("test_{}", uuid::Uuid::new_v4().simple());
         postgres.server.create_database(&database, Some(TEMPLATE)).await.unwrap();
         drop(shared);
-        Self::with(postgres, database).await
+        Self::with(postgres, database, false).await
     }
 
-    /// Servers for a test that also kills, freezes or floods Postgres.
-    pub(crate) async fn start_with_own_postgres() -> Self {
-        Self::with(SharedPostgres::start().await, TEMPLATE.to_owned()).await
+    /// Servers for a test that also kills, freezes or floods them: a Postgres of its own, and both keep what they have
+    /// confirmed.
+    pub(crate) async fn start_durable() -> Self {
+        Self::with(SharedPostgres::start(true).await, TEMPLATE.to_owned(), true).await
     }
 
-    async fn with(postgres: Arc<SharedPostgres>, database: String) -> Self {
+    async fn with(postgres: Arc<SharedPostgres>, database: String, sync_always: bool) -> Self {
         let scratch = Scratch::new();
-        let nats = NatsServer::start(&tools(), NatsOptions::new(scratch.join("nats"))).unwrap();
+        let options = NatsOptions { sync_always, ..NatsOptions::new(scratch.join("nats")) };
+        let nats = NatsServer::start(&tools(), options).unwrap();
         let cluster = Self { nats, database, postgres, scratch };
         cluster.command(&["provision"]).await;
         cluster.command(&["account", "add", ACCOUNT]).await;
@@ -110,9 +112,9 @@ impl Cluster {
 }
 
 impl SharedPostgres {
-    async fn start() -> Arc<Self> {
+    async fn start(durable: bool) -> Arc<Self> {
         let scratch = Scratch::new();
-        let options = PgOptions { durable: false, ..PgOptions::new(scratch.join("postgres")) };
+        let options = PgOptions { durable, ..PgOptions::new(scratch.join("postgres")) };
         let server = Postgres::start(&tools(), options).unwrap();
         server.create_database(TEMPLATE, None).await.unwrap();
         let url = server.url_of(TEMPLATE);

@@ -99,6 +99,11 @@ impl Daemon {
         self.ended(STOP).await
     }
 
+    /// How it ended, if it did.
+    pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("the child is ours")
+    }
+
     /// Waits until it ended by itself.
     pub(crate) async fn ended(&mut self, within: Duration) -> ExitStatus {
         eventually(within, async || self.child.try_wait().expect("the child is ours").ok_or("it still runs")).await

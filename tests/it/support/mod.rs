@@ -5,12 +5,25 @@
 pub(crate) mod cluster; // a NATS and a database for one test
 pub(crate) mod daemon; // the churnd binary: as a command, and as a daemon to be killed
 pub(crate) mod http; // one HTTP request over one connection
+pub(crate) mod feed; // events into the stream, each confirmed
+pub(crate) mod observer; // what streams, bucket, tables and answers show
+pub(crate) mod invariants; // the promises, checked from outside
+pub(crate) mod storm; // everything is killed while events flow
 mod poll; // looks again until it holds
 
 use std::path::{Path, PathBuf};
 
 pub(crate) use cluster::Cluster;
+pub(crate) use feed::Feed;
+pub(crate) use observer::Observer;
 pub(crate) use poll::eventually;
+
+/// The time in milliseconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "events of a test happen now")]
+pub(crate) fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_millis()).unwrap()
+}
 
 /// A directory that goes with the test, or stays for a look if `CHURND_TEST_KEEP` is set and the test failed.
 pub(crate) struct Scratch {

@@ -1,0 +1,181 @@
+//! What the system shows to those outside: streams, bucket, tables, answers. Asking while servers are away is an error,
+//! not a panic.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use async_nats::{HeaderMap, jetstream};
+use churnd::event::time::Timestamp;
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use tokio_postgres::types::ToSql;
+
+use super::{
+    Cluster,
+    cluster::ACCOUNT,
+    daemon::in_background,
+    eventually,
+    feed::{self, token_of},
+};
+
+/// Why something cannot be told now.
+pub(crate) type Trouble = String;
+
+/// A message of a stream.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) subject: String,
+    pub(crate) body: Vec<u8>,
+    pub(crate) headers: HeaderMap,
+}
+
+impl Stored {
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| json!(String::from_utf8_lossy(&self.body)))
+    }
+
+    /// A header's value; empty if there is none.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(|value| value.as_str()).unwrap_or_default()
+    }
+}
+
+/// Looks at a cluster from outside.
+pub(crate) struct Observer<'a> {
+    cluster: &'a Cluster,
+    nats: async_nats::Client,
+}
+
+impl<'a> Observer<'a> {
+    /// Needs a NATS that runs, for the moment.
+    pub(crate) async fn of(cluster: &'a Cluster) -> Self {
+        Self { cluster, nats: feed::connect(cluster).await }
+    }
+
+    fn jetstream(&self) -> jetstream::Context {
+        let mut context = jetstream::new(self.nats.clone());
+        context.set_timeout(Duration::from_secs(5));
+        context
+    }
+
+    /// The last sequence of a stream.
+    pub(crate) async fn last_sequence(&self, stream: &str) -> Result<u64, Trouble> {
+        Ok(self.state_of(stream).await?.last_sequence)
+    }
+
+    /// How many messages a stream holds.
+    pub(crate) async fn count(&self, stream: &str) -> Result<u64, Trouble> {
+        Ok(self.state_of(stream).await?.messages)
+    }
+
+    async fn state_of(&self, stream: &str) -> Result<jetstream::stream::State, Trouble> {
+        let stream = self.jetstream().get_stream(stream).await.map_err(|error| error.to_string())?;
+        Ok(stream.cached_info().state.clone())
+    }
+
+    /// All messages of a stream, in order.
+    pub(crate) async fn messages(&self, stream: &str) -> Result<Vec<Stored>, Trouble> {
+        let stream = self.jetstream().get_stream(stream).await.map_err(|error| error.to_string())?;
+        let expected = usize::try_from(stream.cached_info().state.messages).unwrap();
+        let config = jetstream::consumer::pull::Config {
+            ack_policy: jetstream::consumer::AckPolicy::None,
+            memory_storage: true,
+            inactive_threshold: Duration::from_secs(60),
+            ..Default::default()
+        };
+        let consumer = stream.create_consumer(config).await.map_err(|error| error.to_string())?;
+        let mut all = Vec::with_capacity(expected);
+        while all.len() < expected {
+            let before = all.len();
+            let mut batch = consumer.fetch().max_messages(1_000).messages().await.map_err(|error| error.to_string())?;
+            while let Some(message) = batch.next().await {
+                let message = message.map_err(|error| error.to_string())?;
+                all.push(Stored {
+                    subject: message.subject.to_string(),
+                    body: message.payload.to_vec(),
+                    headers: message.headers.clone().unwrap_or_default(),
+                });
+            }
+            if all.len() == before {
+                return Err(format!("the stream gave {before} of {expected} messages"));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The bucket's entries by `<account>.<token>`.
+    pub(crate) async fn bucket(&self) -> Result<BTreeMap<String, Value>, Trouble> {
+        let messages = self.messages("KV_churn_risk").await?;
+        let entry = |stored: &Stored| Some((stored.subject.strip_prefix("$KV.churn_risk.")?.to_owned(), stored.json()));
+        Ok(messages.iter().filter_map(entry).collect())
+    }
+
+    /// The rows of a query.
+    pub(crate) async fn rows(
+        &self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<tokio_postgres::Row>, Trouble> {
+        let ask = async {
+            let url = self.cluster.postgres_url();
+            let (client, connection) =
+                tokio_postgres::connect(&url, tokio_postgres::NoTls).await.map_err(|error| error.to_string())?;
+            in_background(connection);
+            client.query(sql, parameters).await.map_err(|error| error.to_string())
+        };
+        tokio::time::timeout(Duration::from_secs(20), ask).await.map_err(|_| "postgres does not answer".to_owned())?
+    }
+
+    /// One number.
+    pub(crate) async fn number(&self, sql: &str) -> Result<i64, Trouble> {
+        let rows = self.rows(sql, &[]).await?;
+        Ok(rows.first().ok_or("no row")?.get(0))
+    }
+
+    /// The engine's watermarks by partition.
+    pub(crate) async fn watermarks(&self) -> Result<Vec<u64>, Trouble> {
+        let rows = self.rows("SELECT watermark FROM partitions WHERE role = 'engine' ORDER BY id", &[]).await?;
+        Ok(rows.iter().map(|row| u64::try_from(row.get::<_, i64>(0)).unwrap()).collect())
+    }
+
+    /// Fails while anything that stands in the event stream is not accounted for.
+    pub(crate) async fn is_caught_up(&self) -> Result<u64, Trouble> {
+        let last = self.last_sequence("CHURN_EVENTS").await?;
+        let watermarks = self.watermarks().await?;
+        let behind = watermarks.iter().filter(|watermark| **watermark < last).count();
+        match (watermarks.len(), behind) {
+            (16, 0) => Ok(last),
+            (partitions, behind) => {
+                Err(format!("{behind} of {partitions} partitions are behind {last}: {watermarks:?}"))
+            }
+        }
+    }
+
+    /// Waits until everything in the event stream is accounted for.
+    #[track_caller]
+    pub(crate) fn caught_up(&self, within: Duration) -> impl Future<Output = u64> {
+        eventually(within, async || self.is_caught_up().await)
+    }
+
+    /// A customer's risk, from the risk service.
+    pub(crate) async fn risk(&self, customer: &str, as_of: Option<i64>) -> Result<Value, Trouble> {
+        let subject = format!("churn.risk.{ACCOUNT}.{}", token_of(customer));
+        let as_of = as_of.map(|millis| json!({"asOf": Timestamp::from_millis(millis)}).to_string());
+        let answer = self.nats.request(subject, as_of.unwrap_or_default().into()).await.map_err(|e| e.to_string())?;
+        let header = |name: &str| Some(answer.headers.as_ref()?.get(name)?.as_str().to_owned());
+        match header("Nats-Service-Error-Code") {
+            None => serde_json::from_slice(&answer.payload).map_err(|error| error.to_string()),
+            Some(code) => Err(format!("{code} {}", header("Nats-Service-Error").unwrap_or_default())),
+        }
+    }
+
+    /// How many partitions of the engine each owner has, by instance; those without owner under an empty name.
+    pub(crate) async fn owners(&self) -> Result<BTreeMap<String, usize>, Trouble> {
+        let sql = "SELECT coalesce(split_part(owner, '/', 1), '') FROM partitions WHERE role = 'engine'";
+        let mut owners = BTreeMap::new();
+        for row in self.rows(sql, &[]).await? {
+            *owners.entry(row.get(0)).or_default() += 1;
+        }
+        Ok(owners)
+    }
+}
