@@ -85,7 +85,7 @@ impl Worker {
         if missing.is_empty() {
             return self.finish_work(work, Vec::new());
         }
-        let accounts = unknown_account.then(|| self.tools.accounts.clone());
+        let accounts = unknown_account.map(|stored_at| (self.tools.accounts.clone(), stored_at));
         let loading: Loading = Box::pin(load(self.tools.store.clone(), accounts, missing));
         self.wait_for(work, loading);
         Ok(())
@@ -132,16 +132,19 @@ impl Worker {
         Ok(())
     }
 
-    /// The customers of a piece of work that are not in memory, and whether some account is not known.
-    fn missing(&mut self, work: &Work) -> (Vec<(AccountId, String)>, bool) {
+    /// The customers of a piece of work that are not in memory, and, if some account may have been added meanwhile, when
+    /// the last of its messages was stored.
+    fn missing(&mut self, work: &Work) -> (Vec<(AccountId, String)>, Option<Timestamp>) {
         let now = self.now();
         let mut missing: Vec<(AccountId, String)> = Vec::new();
-        let mut unknown = false;
+        let mut unknown = None;
         match work {
             Work::Messages { batch, .. } => {
                 for message in &batch.messages {
                     let Some(subject) = parse_partitioned(message.subject.as_str()) else { continue };
-                    unknown |= self.note_missing(&subject, message, now, &mut missing);
+                    if self.note_missing(&subject, message, now, &mut missing) {
+                        unknown = unknown.max(Some(message.stored_at));
+                    }
                 }
             }
             Work::Due { partition, keys } => {
@@ -169,7 +172,9 @@ impl Worker {
         if applied.is_none_or(|applied| message.sequence <= applied) {
             return false;
         }
-        self.note_missing_key(subject, now, missing) && !self.tools.accounts.contains(subject.account)
+        self.note_missing_key(subject, now, missing)
+            && !self.tools.accounts.contains(subject.account)
+            && !self.tools.accounts.knows_all_before(message.stored_at)
     }
 
     /// Notes a customer that must be loaded, unless it is in memory or can be taken from the warm ones.
@@ -380,9 +385,13 @@ fn label(result: &'static str) -> crate::telemetry::metrics::ResultLabel {
 }
 
 /// Loads states, trying again for as long as Postgres is away.
-async fn load(store: Store, accounts: Option<Accounts>, keys: Vec<(AccountId, String)>) -> anyhow::Result<Loaded> {
-    if let Some(accounts) = &accounts {
-        retry("look up accounts", || accounts.refresh()).await?;
+async fn load(
+    store: Store,
+    accounts: Option<(Accounts, Timestamp)>,
+    keys: Vec<(AccountId, String)>,
+) -> anyhow::Result<Loaded> {
+    if let Some((accounts, stored_at)) = &accounts {
+        retry("look up accounts", || accounts.look_for_those_before(*stored_at)).await?;
     }
     let keys: Vec<(&str, &str)> = keys.iter().map(|(account, token)| (account.as_str(), token.as_str())).collect();
     retry("load customers", || store.load_states(&keys)).await
