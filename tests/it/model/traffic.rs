@@ -23,7 +23,7 @@ pub(crate) struct Sent {
     pub(crate) customer: String,
     pub(crate) id: String,
     pub(crate) past: Past,
-    /// A repeat: sent without a message id, so that the stream takes it, and recognized by its id in the body.
+    /// A repeat: sent under another message id, so that the stream takes it, and recognized by its id in the body.
     pub(crate) repeat: bool,
 }
 

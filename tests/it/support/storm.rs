@@ -118,12 +118,12 @@ impl Storm {
     }
 }
 
-/// Events on their way; repeats without message id, so that the stream takes them.
+/// Events on their way; repeats under another message id, so that the stream takes them.
 pub(crate) fn outgoing(part: &[Sent]) -> Vec<churnd::stream::publisher::Outgoing> {
     let one = |sent: &Sent| {
         let mut message = event(&sent.customer, &sent.body());
         if sent.repeat {
-            message.message_id = None;
+            message.message_id = message.message_id.map(|id| format!("{id}:again"));
         }
         message
     };
