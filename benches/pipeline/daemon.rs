@@ -1,0 +1,89 @@
+//! The daemon as a child process: this executable, called again, so that its CPU time and memory are its own.
+
+use std::{
+    env,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use churnd::{
+    config::{Config, Sources},
+    service::boot,
+    telemetry,
+};
+use nix::{
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+};
+
+use super::site::{Database, Site};
+
+/// The argument that makes this executable a daemon.
+pub(crate) const FLAG: &str = "--as-daemon";
+const READY: &str = "ready";
+const START: Duration = Duration::from_secs(30);
+
+/// What `main` does in the child.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let sources = Sources { environment: env::vars().collect(), ..Sources::default() };
+    let config = Config::load(&sources)?;
+    telemetry::log::init(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(boot::run(config, |_| println!("{READY}")))
+}
+
+/// A running daemon; killed when dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    pid: i32,
+    /// When it was executed.
+    pub(crate) started: Instant,
+}
+
+impl Daemon {
+    /// Executes a daemon that reads the site's events into the database.
+    pub(crate) fn start(site: &Site, database: &Database) -> anyhow::Result<Self> {
+        let mut command = Command::new(env::current_exe()?);
+        command.arg(FLAG).kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.env("CHURND__NATS__URL", site.nats.url()).env("CHURND__POSTGRES__URL", &database.url);
+        command.env("CHURND__ROLES", "engine,bridge").env("CHURND__HTTP__LISTEN", "127.0.0.1:0");
+        if env::var_os("CHURND__LOG__LEVEL").is_none() {
+            command.env("CHURND__LOG__LEVEL", "warn");
+        }
+        let started = Instant::now();
+        let child = command.spawn().context("cannot start the daemon")?;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).context("the daemon has no process id")?;
+        Ok(Self { child, pid, started })
+    }
+
+    /// Waits until it says that it is up.
+    pub(crate) async fn ready(&mut self) -> anyhow::Result<()> {
+        let output = self.child.stdout.take().context("the daemon was waited for already")?;
+        let mut lines = BufReader::new(output).lines();
+        let line = tokio::time::timeout(START, lines.next_line()).await.context("the daemon did not start in time")??;
+        ensure!(line.as_deref() == Some(READY), "the daemon ended at its start");
+        Ok(())
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Lets it drain.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        signal::kill(Pid::from_raw(self.pid), Signal::SIGTERM)?;
+        let status = tokio::time::timeout(START, self.child.wait()).await.context("the daemon did not drain in time")??;
+        ensure!(status.success(), "the daemon ended with {status}");
+        Ok(())
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) async fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill().await.context("cannot kill the daemon")
+    }
+}

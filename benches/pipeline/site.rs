@@ -1,0 +1,177 @@
+//! The servers: a `nats-server` with the declared streams, and a Postgres that syncs, with a migrated database to copy.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use async_nats::jetstream;
+use churnd::{
+    config::{Config, Sources},
+    embedded::{
+        nats::{NatsOptions, NatsServer},
+        postgres::{PgOptions, Postgres},
+        tools::Tools,
+    },
+    event::{ids::AccountId, time::Timestamp},
+    service::clock::Clock,
+    store::Store,
+    stream::{
+        self,
+        publisher::{DEFAULT_WINDOW, Outgoing, Publisher},
+        topology,
+    },
+};
+use futures_util::{StreamExt as _, stream as futures};
+use tokio::task::JoinSet;
+use tokio_postgres::{Client, NoTls};
+
+use super::{
+    load::{ACCOUNT, Shape, plan},
+    say,
+};
+
+const TEMPLATE: &str = "migrated";
+const PARTITIONS: u16 = 16;
+/// What the streams may take of the disk.
+const ROOM: u64 = 6 << 30;
+
+/// The servers of all measurements.
+pub(crate) struct Site {
+    pub(crate) nats: NatsServer,
+    pub(crate) postgres: Postgres,
+    pub(crate) client: async_nats::Client,
+    databases: u32,
+    _scratch: tempfile::TempDir,
+}
+
+/// A database of one daemon's own.
+pub(crate) struct Database {
+    pub(crate) url: String,
+    client: Client,
+    _connection: JoinSet<()>,
+}
+
+impl Site {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let scratch = tempfile::Builder::new().prefix("churnd-bench-").tempdir()?;
+        let tools = Tools::from_env("CHURND_NATS_SERVER", "CHURND_PG_BIN");
+        let nats = NatsServer::start(&tools, NatsOptions::new(scratch.path().join("nats")))?;
+        let postgres = Postgres::start(&tools, PgOptions::new(scratch.path().join("postgres")))?;
+        let client = stream::connect(&stream::Config::at(nats.url()), "bench").await?;
+        let context = jetstream::new(client.clone());
+        declare_streams(&context).await?;
+        postgres.create_database(TEMPLATE, None).await?;
+        migrate(&postgres.url_of(TEMPLATE)).await?;
+        Ok(Self { nats, postgres, client, databases: 0, _scratch: scratch })
+    }
+
+    /// A database in which nothing ever happened.
+    pub(crate) async fn fresh_database(&mut self) -> anyhow::Result<Database> {
+        self.databases += 1;
+        let name = format!("bench_{}", self.databases);
+        self.postgres.create_database(&name, Some(TEMPLATE)).await?;
+        self.postgres.execute("CHECKPOINT").await?;
+        let url = self.postgres.url_of(&name);
+        let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+        let mut connections = JoinSet::new();
+        connections.spawn(async move {
+            if let Err(error) = connection.await {
+                say(&format!("a connection to {name} broke: {error}"));
+            }
+        });
+        Ok(Database { url, client, _connection: connections })
+    }
+
+    /// Makes the event stream hold exactly these events, from its first sequence on, and the streams behind it nothing.
+    pub(crate) async fn fill(&self, shape: Shape) -> anyhow::Result<()> {
+        let context = jetstream::new(self.client.clone());
+        context.delete_stream("CHURN_EVENTS").await.context("cannot delete the event stream")?;
+        declare_streams(&context).await?;
+        let started = Instant::now();
+        let events = plan(shape, now()).map(|event| event.outgoing());
+        self.publish(futures::iter(events)).await?;
+        let rate = shape.events as f64 / started.elapsed().as_secs_f64();
+        say(&format!("published {} events of {} customers at {rate:.0}/s", shape.events, shape.customers));
+        self.empty_outlets().await
+    }
+
+    /// Publishes with confirmation.
+    pub(crate) async fn publish(&self, events: impl futures_util::Stream<Item = Outgoing> + Send) -> anyhow::Result<()> {
+        let publisher = Publisher::new(self.client.clone(), DEFAULT_WINDOW);
+        let mut answers = std::pin::pin!(publisher.pipeline(events));
+        while let Some(answer) = answers.next().await {
+            ensure!(!answer?.duplicate, "the stream took an event for a repeat: the ids of two measurements are the same");
+        }
+        Ok(())
+    }
+
+    /// Removes alerts and scores: a daemon on a fresh database must not find its messages there already.
+    pub(crate) async fn empty_outlets(&self) -> anyhow::Result<()> {
+        let context = jetstream::new(self.client.clone());
+        for name in ["CHURN_ALERTS", "KV_churn_risk"] {
+            let stream = context.get_stream(name).await.with_context(|| format!("there is no stream {name}"))?;
+            stream.purge().await.with_context(|| format!("cannot empty {name}"))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn nats_pid(&self) -> anyhow::Result<i32> {
+        self.nats.pid().context("nats-server does not run")
+    }
+
+    pub(crate) fn postgres_pid(&self) -> anyhow::Result<i32> {
+        self.postgres.pid().context("postgres does not run")
+    }
+}
+
+impl Database {
+    /// Waits until that many messages are accounted for in a committed checkpoint.
+    pub(crate) async fn wait_received(&self, messages: u64) -> anyhow::Result<()> {
+        self.wait("SELECT sum(received)::float8 FROM partitions WHERE role = 'engine'", |sum| sum >= messages as f64).await
+    }
+
+    /// Waits until everything that was committed is published and marked so.
+    pub(crate) async fn wait_published(&self) -> anyhow::Result<()> {
+        let pending = "SELECT count(*)::float8 FROM outbox WHERE published_at IS NULL AND kind <> 'held_alert'";
+        self.wait(pending, |count| count == 0.0).await
+    }
+
+    async fn wait(&self, query: &str, holds: impl Fn(f64) -> bool) -> anyhow::Result<()> {
+        const PATIENCE: Duration = Duration::from_secs(180);
+        let started = Instant::now();
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            look.tick().await;
+            let found = self.number(query).await?;
+            if holds(found) {
+                return Ok(());
+            }
+            ensure!(started.elapsed() < PATIENCE, "gave up waiting: `{query}` is {found}");
+        }
+    }
+
+    /// The one number that a query answers.
+    pub(crate) async fn number(&self, query: &str) -> anyhow::Result<f64> {
+        let row = self.client.query_one(query, &[]).await.with_context(|| query.to_owned())?;
+        Ok(row.get::<_, Option<f64>>(0).unwrap_or_default())
+    }
+}
+
+async fn declare_streams(context: &jetstream::Context) -> anyhow::Result<()> {
+    topology::declared(PARTITIONS).with_room(ROOM).apply(context).await?;
+    Ok(())
+}
+
+async fn migrate(url: &str) -> anyhow::Result<()> {
+    let environment = vec![("CHURND__POSTGRES__URL".to_owned(), url.to_owned())];
+    let config = Config::load(&Sources { environment, ..Sources::default() })?;
+    let store = Store::connect(&config.postgres)?;
+    store.migrate().await?;
+    store.add_account(&AccountId::parse(ACCOUNT)?, "Acme").await?;
+    store.close();
+    Ok(())
+}
+
+/// The time of day.
+pub(crate) fn now() -> Timestamp {
+    Clock::system().now()
+}
