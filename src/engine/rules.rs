@@ -130,7 +130,8 @@ impl Rules {
         let invalid = |mistakes| InvalidRules { file: file.to_owned(), mistakes };
         let source: RulesSource = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(0, |span| line_of(text, span.start));
-            invalid(vec![RuleMistake { line, field: String::new(), problem: error.message().replace('\n', ", ") }])
+            let field = error.span().map_or_else(String::new, |span| field_at(text, span.start));
+            invalid(vec![RuleMistake { line, field, problem: error.message().replace('\n', ", ") }])
         })?;
         let mut mistakes = Mistakes { text, found: Vec::new() };
         let rules = source.check(text, &mut mistakes);
@@ -293,6 +294,12 @@ impl Mistakes<'_> {
             }
         }
     }
+}
+
+/// The name before the value at a place of the text; empty where no name with a value stands there.
+fn field_at(text: &str, place: usize) -> String {
+    let line = text.get(..place).and_then(|before| before.rsplit('\n').next()).unwrap_or_default();
+    line.split_once('=').map_or("", |(name, _)| name).trim().to_owned()
 }
 
 impl RulesSource {

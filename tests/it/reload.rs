@@ -51,9 +51,19 @@ async fn scored_with(observer: &Observer<'_>, traffic: &Traffic, points: i64) {
             let history = &traffic.histories[customer];
             i16::from(scoring::score(customer, history, now(), &parameters(points)).score) != score
         });
-        match (rows.len(), wrong.count()) {
-            (all, 0) if all == traffic.histories.len() => Ok(()),
-            (all, wrong) => Err(format!("{wrong} of {all} customers have another score")),
+        let wrong: Vec<String> = wrong.map(|row| format!("{} {}", row.get::<_, &str>(0), row.get::<_, i16>(1))).collect();
+        match (rows.len(), wrong.as_slice()) {
+            (all, []) if all == traffic.histories.len() => Ok(()),
+            (all, wrong) => {
+                let mut text = format!("{} of {all} customers have another score", wrong.len());
+                for one in wrong.iter().take(5) {
+                    let customer = one.split(' ').next().unwrap();
+                    let model = scoring::score(customer, &traffic.histories[customer], now(), &parameters(points));
+                    let answer = observer.risk(customer, None).await;
+                    text += &format!("; {one} instead of {model:?}, {:?}", answer.map(|answer| answer["details"].to_string()));
+                }
+                Err(text)
+            }
         }
     })
     .await;

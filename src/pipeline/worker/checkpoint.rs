@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
-use super::{Worker, intake::Work};
+use super::Worker;
 use crate::{
     engine::{
         alert::AlertKind,
@@ -46,6 +46,8 @@ pub(super) struct Checkpointing {
     waiting_since: Option<Instant>,
     burials: Vec<DeadLetter>,
     published: Vec<String>,
+    /// Customers became clean: some may leave memory.
+    evict_wanted: bool,
 }
 
 struct UnderWay {
@@ -213,7 +215,7 @@ impl Worker {
         self.progress.send_replace(Instant::now());
         self.publish(under_way.outgoing, &stored);
         self.release(released);
-        self.evict();
+        self.checkpointing.evict_wanted = true;
         self.note_what_waits();
         debug!(
             partitions = stored.committed.len(),
@@ -262,12 +264,13 @@ impl Worker {
 
     /// Keeps memory bounded: clean customers leave for the warm cache, those longest untouched first.
     ///
-    /// Not while a page of stored customers is on its way: it may show customers as they were before the checkpoint that
-    /// made them clean, and they must be found in memory when it comes.
-    fn evict(&mut self) {
-        if self.work.as_ref().is_some_and(|waiting| matches!(waiting.work, Work::Sweep { .. })) {
+    /// Not while some work waits for stored customers: those that were in memory when it began must be there when it
+    /// goes on, or it would take them for new ones; and what it loads of those that were not may by then be older.
+    pub(super) fn evict_if_wanted(&mut self) {
+        if !self.checkpointing.evict_wanted || self.work.is_some() {
             return;
         }
+        self.checkpointing.evict_wanted = false;
         let partitions = self.owned.len().max(1);
         let keep = self.config.hot_customers / partitions;
         let mut evicted = 0;

@@ -248,6 +248,7 @@ impl Worker {
     /// What does not wait for a message: silence, checkpoints, loading.
     fn look_around(&mut self) -> anyhow::Result<()> {
         let now = self.now();
+        self.evict_if_wanted();
         if !self.lags(now) {
             self.notice_silence(now)?;
         }

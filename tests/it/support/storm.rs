@@ -144,7 +144,8 @@ impl Ship<'_> {
     async fn strike(&mut self, target: Target) {
         match target {
             Target::Daemon => {
-                self.moment(0..600).await;
+                self.wait_for_work().await;
+                self.moment(0..150).await;
                 self.daemon.kill();
                 self.figures.daemon_kills += 1;
                 let before = self.sum().await;
@@ -191,6 +192,14 @@ impl Ship<'_> {
                 self.figures.violations.push(format!("the daemon ended with {status}"));
             }
             self.launch();
+        }
+    }
+
+    /// Waits until there is something to do, but not for long.
+    async fn wait_for_work(&self) {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < deadline && self.observer.is_caught_up().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
