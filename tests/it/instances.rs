@@ -57,7 +57,7 @@ async fn an_instance_that_slept_past_its_lease_changes_nothing_and_gets_its_shar
     let two = instance(&cluster, "two").start().await;
     shared(&observer, &[("one", 8), ("two", 8)]).await;
 
-    let parts: Vec<_> = traffic.sent.chunks(EVENTS.div_ceil(6)).map(outgoing).collect();
+    let parts: Vec<_> = traffic.sent.chunks(traffic.sent.len().div_ceil(6)).map(outgoing).collect();
     let mut refused = 0;
     for (round, part) in parts.into_iter().enumerate() {
         let (sleeper, name, other) = if round % 2 == 0 { (&one, "one", "two") } else { (&two, "two", "one") };
@@ -92,7 +92,7 @@ async fn instances_come_and_go_and_are_killed_without_a_gap() {
     let (feed, observer) = (Feed::open(&cluster).await, Observer::of(&cluster).await);
     let until = now();
     let traffic = Traffic::draw(2, EVENTS, CUSTOMERS, until);
-    let mut parts = traffic.sent.chunks(EVENTS.div_ceil(5)).map(outgoing);
+    let mut parts = traffic.sent.chunks(traffic.sent.len().div_ceil(5)).map(outgoing);
     let mut one = instance(&cluster, "one").start().await;
     let two = tokio::join!(feed.send_all(parts.next().unwrap()), instance(&cluster, "two").start()).1;
     shared(&observer, &[("one", 8), ("two", 8)]).await;
@@ -159,7 +159,7 @@ async fn noticed(mutant: &str) -> Vec<String> {
     let one = instance(&cluster, "one").setting("CHURND_MUTANT", mutant).start().await;
     let _two = instance(&cluster, "two").setting("CHURND_MUTANT", mutant).start().await;
     shared(&observer, &[("one", 8), ("two", 8)]).await;
-    for part in traffic.sent.chunks(EVENTS.div_ceil(4)).map(outgoing) {
+    for part in traffic.sent.chunks(traffic.sent.len().div_ceil(4)).map(outgoing) {
         let sleeping = async {
             eventually(SOON, async || if observer.is_caught_up().await.is_ok() { Err("not yet") } else { Ok(()) }).await;
             one.freeze();

@@ -198,6 +198,8 @@ impl Worker {
             // It may be ours again, under another lease, which this does not concern.
             if self.owned.get(partition).is_some_and(|owned| owned.epoch == *epoch) {
                 self.drop_partition(*partition, "its checkpoint was refused: another instance has taken it over");
+                // Should the lease be ours after all, it is taken anew, with the watermark that the table has.
+                self.releaser.release(*partition, *epoch);
             }
         }
         let mut released = Vec::new();
@@ -326,6 +328,8 @@ impl Job {
     }
 
     async fn run(mut self) -> anyhow::Result<Stored> {
+        let mut committed: Vec<(PartitionId, Epoch)> =
+            self.write.parts.iter().map(|part| (part.checkpoint.partition, part.epoch)).collect();
         self.bury().await;
         let started = Instant::now();
         mutant::before_commit(&self.publisher, &self.write).await;
@@ -334,8 +338,9 @@ impl Job {
         } else {
             self.store_until_it_stands().await?
         };
+        committed.retain(|(partition, _)| !fenced.iter().any(|(refused, _)| refused == partition));
         Ok(Stored {
-            committed: self.write.parts.iter().map(|part| (part.checkpoint.partition, part.epoch)).collect(),
+            committed,
             fenced,
             took: started.elapsed(),
             published: self.write.published.len(),
