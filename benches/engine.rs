@@ -52,7 +52,8 @@ fn argument(name: &str) -> Option<usize> {
 }
 
 fn run(events: usize, customers: usize) {
-    let (first, second) = (Stream::draw(events, customers, START), Stream::draw(events, customers, START + SPAN_MILLIS));
+    let (first, second) =
+        (Stream::draw(events, customers, START), Stream::draw(events, customers, START + SPAN_MILLIS));
     println!("{events} events of {customers} customers, {} bytes each", first.bytes_per_event());
     let rules = Arc::new(Rules::default());
     let mut partition = Partition::new(PartitionId(0), POLICY);
@@ -177,9 +178,11 @@ impl Stream {
     }
 
     fn decode<'a>(&'a self, scratches: &'a mut [Vec<u8>]) -> Vec<Event<'a>> {
-        let decoded = self.events.iter().zip(scratches).map(|(event, scratch)| {
-            decode(&event.body, Encoding::Json, scratch).expect("the events are valid")
-        });
+        let decoded = self
+            .events
+            .iter()
+            .zip(scratches)
+            .map(|(event, scratch)| decode(&event.body, Encoding::Json, scratch).expect("the events are valid"));
         decoded.collect()
     }
 
@@ -234,6 +237,7 @@ fn cpu_nanos() -> u64 {
 /// Memory of this process that is resident.
 fn resident_bytes() -> usize {
     let said = fs::read_to_string("/proc/self/statm").expect("Linux tells a process's memory");
-    let pages: usize = said.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("the second number is resident");
+    let pages: usize =
+        said.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("the second number is resident");
     pages * 4_096
 }
