@@ -1,6 +1,6 @@
 //! A customer's state: what is kept of its events.
 //!
-//! Apart from what was announced ([`AlertMemory`]) and last evaluated, a state is a function of the *set* of the
+//! Apart from what was announced (`AlertMemory`) and last evaluated, a state is a function of the *set* of the
 //! customer's events: maxima of times, counts per bucket, joined facts. Order and repetition do not matter.
 
 use xxhash_rust::xxh3::xxh3_64;
