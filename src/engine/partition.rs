@@ -9,14 +9,15 @@ use std::{cmp::Reverse, collections::BinaryHeap, hash::BuildHasher, sync::Arc};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::{
+    alert::Decision,
     announce,
     checkpoint::{Checkpoint, Counters, LinkRow, OutboxRow, ScoreRow, StateRow},
     link::{self, Subject},
     rules::Rules,
-    score::{describe, evaluate},
-    silence::next_change,
+    score::{describe, evaluate, evaluate_usage},
+    silence::{next_change, steady_until},
     snapshot,
-    state::{Applied, CustomerState, Evaluation},
+    state::{Applied, Change, CustomerState, Evaluation},
 };
 use crate::event::{
     decode::Event,
@@ -59,6 +60,8 @@ struct Customer {
     score_changed: bool,
     /// As of when it was last evaluated.
     evaluated_at: Timestamp,
+    /// Until when its evaluation holds but for what usage changes; not worked out yet if absent.
+    steady_until: Option<Timestamp>,
     /// Since when it waits to be evaluated.
     unsettled_since: Option<Timestamp>,
 }
@@ -196,6 +199,7 @@ impl Partition {
             is_new,
             score_changed: false,
             evaluated_at: now,
+            steady_until: None,
             unsettled_since: None,
         };
         let unsettled = customer.state.unsettled;
@@ -235,10 +239,11 @@ impl Partition {
         if customer.is_new && !customer.dirty && !customer.in_flight {
             customer.state = CustomerState::new(incoming.at);
         }
-        let applied = match &*incoming.event.name {
-            link::LINKED | link::TRANSFERRED | "identify" => self.apply_linking(slot, incoming),
-            _ if customer.state.moved_to.is_some() => self.forward(slot, incoming),
-            _ => customer.state.apply(incoming.event, incoming.at, &customer.rules),
+        let anything = |applied| Change { applied, usage_alone: false };
+        let Change { applied, usage_alone } = match &*incoming.event.name {
+            link::LINKED | link::TRANSFERRED | "identify" => anything(self.apply_linking(slot, incoming)),
+            _ if customer.state.moved_to.is_some() => anything(self.forward(slot, incoming)),
+            _ => customer.state.change(incoming.event, incoming.at, &customer.rules),
         };
         match applied {
             Applied::Applied => self.counters.applied += 1,
@@ -251,7 +256,7 @@ impl Partition {
         self.mark_dirty(slot);
         if now.millis_since(incoming.at) > self.policy.history_after_millis {
             self.unsettle(slot, now);
-        } else {
+        } else if !(usage_alone && slot_mut(&mut self.slots, slot.0).stays_as_it_is(now)) {
             self.evaluate_settled(slot, now);
         }
         applied
@@ -340,8 +345,8 @@ impl Partition {
         let customer = slot_mut(&mut self.slots, slot.0);
         let as_of = now.max(customer.state.newest);
         customer.evaluated_at = as_of;
-        let rules = Arc::clone(&customer.rules);
-        let evaluation = evaluate(&mut customer.state, &rules, as_of);
+        customer.steady_until = None;
+        let evaluation = evaluate(&mut customer.state, &customer.rules, as_of);
         let last = customer.state.evaluated;
         if last == Some(evaluation) && customer.state.alerts.held.is_none() {
             return;
@@ -349,9 +354,11 @@ impl Partition {
         customer.state.evaluated = Some(evaluation);
         customer.score_changed |= last.map_or(UNSEEN, visible) != visible(evaluation);
         let decision = customer.state.alerts.decide(&evaluation, as_of, self.policy.cooldown_millis);
-        let (account, id) = customer.identity();
-        let of = Subject { account: &account, customer: &id, at: as_of };
-        self.outbox.extend(announce::alert(decision, of, &customer.state, &rules, evaluation));
+        if decision != Decision::Nothing {
+            let (account, id) = customer.identity();
+            let of = Subject { account: &account, customer: &id, at: as_of };
+            self.outbox.extend(announce::alert(decision, of, &customer.state, &customer.rules, evaluation));
+        }
         self.mark_dirty(slot);
     }
 
@@ -529,6 +536,26 @@ impl Customer {
         let account = AccountId::parse(account_of(&self.key)).expect("a key begins with an account");
         let customer = CustomerId::parse(self.customer_id()).expect("an admitted customer has an id");
         (account, customer)
+    }
+
+    /// After an event that changed the amount of usage alone: whether the last evaluation still holds as of `now`.
+    fn stays_as_it_is(&mut self, now: Timestamp) -> bool {
+        let as_of = now.max(self.state.newest);
+        let Some(last) = self.state.evaluated else { return false };
+        if self.unsettled_since.is_some() || self.state.alerts.held.is_some() || last.rules != self.rules.hash() {
+            return false;
+        }
+        let (state, rules, evaluated_at) = (&mut self.state, &self.rules, self.evaluated_at);
+        let steady_until = self.steady_until.get_or_insert_with(|| steady_until(state, rules, evaluated_at));
+        if as_of < evaluated_at || as_of >= *steady_until {
+            return false;
+        }
+        let by_usage: u64 = rules.usage_drops().iter().map(|(bit, _)| bit).sum();
+        if last.active & by_usage != evaluate_usage(state, rules, as_of) {
+            return false;
+        }
+        self.evaluated_at = as_of;
+        true
     }
 
     fn is_clean(&self) -> bool {

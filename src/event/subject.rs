@@ -251,12 +251,18 @@ pub struct PartitionedSubject<'a> {
 
 /// Takes a stored subject apart; `None` for any other form.
 pub fn parse_partitioned(subject: &str) -> Option<PartitionedSubject<'_>> {
-    let (partition, key) = subject.strip_prefix("churn.p.")?.split_once('.')?;
-    let (account, token) = key.split_once('.')?;
-    if account.is_empty() || token.is_empty() || token.as_bytes().contains(&b'.') {
+    let (partition, key) = split_at_dot(subject.strip_prefix("churn.p.")?)?;
+    let (account, token) = split_at_dot(key)?;
+    if account.is_empty() || token.is_empty() || token.bytes().any(|byte| byte == b'.') {
         return None;
     }
     Some(PartitionedSubject { partition: PartitionId(decimal(partition)?), account, token, key })
+}
+
+/// What stands before and after the first dot. Subjects are short: a plain loop is done before a search has begun.
+fn split_at_dot(text: &str) -> Option<(&str, &str)> {
+    let dot = text.bytes().position(|byte| byte == b'.')?;
+    Some((&text[..dot], &text[dot + 1..]))
 }
 
 /// A decimal number as the server writes it: digits only, no leading zero.

@@ -161,7 +161,8 @@ async fn noticed(mutant: &str) -> Vec<String> {
     shared(&observer, &[("one", 8), ("two", 8)]).await;
     for part in traffic.sent.chunks(traffic.sent.len().div_ceil(4)).map(outgoing) {
         let sleeping = async {
-            eventually(SOON, async || if observer.is_caught_up().await.is_ok() { Err("not yet") } else { Ok(()) }).await;
+            eventually(SOON, async || if observer.is_caught_up().await.is_ok() { Err("not yet") } else { Ok(()) })
+                .await;
             one.freeze();
             shared(&observer, &[("two", 16)]).await;
         };

@@ -60,7 +60,8 @@ async fn a_link_before_between_or_after_the_webhooks_comes_to_the_same() {
     let customers: Vec<(String, String)> =
         (0..steps + 2).map(|number| (format!("customer {number}"), format!("cus_{number}"))).collect();
     for (customer, _) in &customers {
-        feed.event(customer, &json!({"event": "login", "timestamp": Timestamp::from_millis(as_of - 20 * 86_400_000)})).await;
+        feed.event(customer, &json!({"event": "login", "timestamp": Timestamp::from_millis(as_of - 20 * 86_400_000)}))
+            .await;
     }
     for step in 0..=steps {
         for (number, (customer, stripe)) in customers.iter().enumerate() {
@@ -85,8 +86,7 @@ async fn a_link_before_between_or_after_the_webhooks_comes_to_the_same() {
     quiet(&observer, SOON).await;
 
     let first = of_anybody(observer.risk(&customers[0].0, Some(as_of)).await.unwrap());
-    let reasons =
-        ["No login for 20 days", "Recent payment failure", "Subscription is past due", "Payment disputed"];
+    let reasons = ["No login for 20 days", "Recent payment failure", "Subscription is past due", "Payment disputed"];
     let found: Vec<String> =
         first["factors"].as_array().unwrap().iter().map(|reason| reason.as_str().unwrap().to_owned()).collect();
     assert_eq!(found.len(), reasons.len(), "{found:?}");

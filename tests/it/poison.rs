@@ -24,7 +24,8 @@ const EVENTS: usize = 12_000;
 fn poison(number: usize) -> (&'static str, Outgoing) {
     let to = |customer: &str, body: Vec<u8>| Outgoing::new(subject_of(customer), body);
     let text = |customer: &str, body: &str| to(customer, body.as_bytes().to_vec());
-    let packed = |body: &[u8]| to("poisoned", body.to_vec()).with_headers(header("Content-Type", "application/msgpack"));
+    let packed =
+        |body: &[u8]| to("poisoned", body.to_vec()).with_headers(header("Content-Type", "application/msgpack"));
     let long = "x".repeat(101);
     match number % 14 {
         0 => ("not_json", text("poisoned", r#"{"event":"login""#)),
@@ -35,7 +36,10 @@ fn poison(number: usize) -> (&'static str, Outgoing) {
         4 => ("oversize", text("poisoned", &format!(r#"{{"event":"login","blob":"{}"}}"#, "y".repeat(40_000)))),
         5 => ("customer_mismatch", text("poisoned", r#"{"event":"login","customerId":"other"}"#)),
         6 => ("invalid_token", Outgoing::new("churn.events.acme.=41", r#"{"event":"login"}"#)),
-        7 => ("unknown_account", Outgoing::new("churn.events.nobody.c1", format!(r#"{{"event":"login","id":"u{number}"}}"#))),
+        7 => (
+            "unknown_account",
+            Outgoing::new("churn.events.nobody.c1", format!(r#"{{"event":"login","id":"u{number}"}}"#)),
+        ),
         8 => ("invalid_timestamp", text("poisoned", r#"{"event":"login","timestamp":"yesterday"}"#)),
         9 => ("too_deep", text("poisoned", &bomb())),
         10 => ("properties_not_an_object", text("poisoned", r#"{"event":"login","properties":[1]}"#)),

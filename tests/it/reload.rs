@@ -27,7 +27,10 @@ const RULES: &str = include_str!("../../config/rules.toml");
 /// The default rules with other points for a failed payment.
 fn rules(points: i64) -> String {
     let (head, tail) = RULES.split_once("cleared_by = \"payment_succeeded\"").unwrap();
-    format!("{head}cleared_by = \"payment_succeeded\"{}", tail.replacen("points = 40", &format!("points = {points}"), 1))
+    format!(
+        "{head}cleared_by = \"payment_succeeded\"{}",
+        tail.replacen("points = 40", &format!("points = {points}"), 1)
+    )
 }
 
 fn parameters(points: i64) -> Parameters {
@@ -51,7 +54,8 @@ async fn scored_with(observer: &Observer<'_>, traffic: &Traffic, points: i64) {
             let history = &traffic.histories[customer];
             i16::from(scoring::score(customer, history, now(), &parameters(points)).score) != score
         });
-        let wrong: Vec<String> = wrong.map(|row| format!("{} {}", row.get::<_, &str>(0), row.get::<_, i16>(1))).collect();
+        let wrong: Vec<String> =
+            wrong.map(|row| format!("{} {}", row.get::<_, &str>(0), row.get::<_, i16>(1))).collect();
         match (rows.len(), wrong.as_slice()) {
             (all, []) if all == traffic.histories.len() => Ok(()),
             (all, wrong) => {
@@ -60,7 +64,10 @@ async fn scored_with(observer: &Observer<'_>, traffic: &Traffic, points: i64) {
                     let customer = one.split(' ').next().unwrap();
                     let model = scoring::score(customer, &traffic.histories[customer], now(), &parameters(points));
                     let answer = observer.risk(customer, None).await;
-                    text += &format!("; {one} instead of {model:?}, {:?}", answer.map(|answer| answer["details"].to_string()));
+                    text += &format!(
+                        "; {one} instead of {model:?}, {:?}",
+                        answer.map(|answer| answer["details"].to_string())
+                    );
                 }
                 Err(text)
             }
@@ -120,7 +127,8 @@ async fn other_rules_score_everybody_anew_and_bad_ones_nobody() {
     .await;
     let expected = Expected { histories: &traffic.histories, messages: traffic.messages() + 1, as_of: until };
     eventually(SOON, async || {
-        let left = observer.number("SELECT count(*) FROM partitions WHERE role = 'engine' AND rules_hash IS NULL").await?;
+        let left =
+            observer.number("SELECT count(*) FROM partitions WHERE role = 'engine' AND rules_hash IS NULL").await?;
         if left == 0 { Ok(()) } else { Err(format!("{left} partitions are still swept")) }
     })
     .await;

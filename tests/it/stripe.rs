@@ -28,6 +28,9 @@ async fn check(observer: &Observer<'_>, customer: &str, as_of: i64, score: u64, 
     assert_eq!((&report["score"], &report["factors"]), (&json!(score), &json!(factors)), "{customer}: {report}");
 }
 
+/// Makes a subscription as one version of the API shows it.
+type Shape = fn(&str, &str, i64) -> Value;
+
 #[tokio::test]
 async fn both_shapes_of_webhooks_come_to_the_same_factors() {
     let cluster = Cluster::start().await;
@@ -36,7 +39,7 @@ async fn both_shapes_of_webhooks_come_to_the_same_factors() {
     let as_of = now();
     let start = as_of / 1_000 - DAY;
     let end = start + 20 * DAY;
-    let shapes: [(&str, fn(&str, &str, i64) -> Value); 2] = [("new", subscription), ("old", old_subscription)];
+    let shapes: [(&str, Shape); 2] = [("new", subscription), ("old", old_subscription)];
     for (shape, of) in shapes {
         let named = |what: &str| format!("cus_{shape}_{what}");
         let updated = |what: &str, object: &Value, previous: &Value| {
@@ -89,7 +92,8 @@ fn life(customer: &str, start: i64) -> Vec<Value> {
     let active = subscription(customer, "active", end);
     let canceling = with(&active, json!({"cancel_at_period_end": true}));
     let previous = json!({"items": {"object": "list", "data": [item(9_900, end)]}});
-    let invoice = json!({"id": format!("in_{customer}"), "object": "invoice", "customer": customer, "amount_due": 2_500});
+    let invoice =
+        json!({"id": format!("in_{customer}"), "object": "invoice", "customer": customer, "amount_due": 2_500});
     let updated = "customer.subscription.updated";
     vec![
         webhook(&id(1), "customer.subscription.created", start, &subscription(customer, "trialing", end)),

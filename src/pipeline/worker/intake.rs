@@ -85,6 +85,8 @@ impl Worker {
         if missing.is_empty() {
             return self.finish_work(work, Vec::new());
         }
+        // Whoever is found now may have left memory when the missing have come.
+        self.found.clear();
         let accounts = unknown_account.map(|stored_at| (self.tools.accounts.clone(), stored_at));
         let loading: Loading = Box::pin(load(self.tools.store.clone(), accounts, missing));
         self.wait_for(work, loading);
@@ -138,11 +140,13 @@ impl Worker {
         let now = self.now();
         let mut missing: Vec<(AccountId, String)> = Vec::new();
         let mut unknown = None;
+        self.found.clear();
         match work {
             Work::Messages { batch, .. } => {
                 for message in &batch.messages {
-                    let Some(subject) = parse_partitioned(message.subject.as_str()) else { continue };
-                    if self.note_missing(&subject, message, now, &mut missing) {
+                    let (found, is_unknown) = self.note_missing(message, now, &mut missing);
+                    self.found.push(found);
+                    if is_unknown {
                         unknown = unknown.max(Some(message.stored_at));
                     }
                 }
@@ -151,7 +155,7 @@ impl Worker {
                 for key in keys {
                     let Some((account, token)) = key.split_once('.') else { continue };
                     let subject = PartitionedSubject { partition: *partition, account, token, key };
-                    self.note_missing_key(&subject, now, &mut missing);
+                    self.find_or_note(&subject, now, &mut missing);
                 }
             }
             Work::Sweep { .. } => {}
@@ -161,45 +165,47 @@ impl Worker {
         (missing, unknown)
     }
 
+    /// Where a message's customer stands, if it need not be loaded, and whether its account may have been added meanwhile.
     fn note_missing(
         &mut self,
-        subject: &PartitionedSubject<'_>,
         message: &RawMessage,
         now: Timestamp,
         missing: &mut Vec<(AccountId, String)>,
-    ) -> bool {
+    ) -> (Option<Slot>, bool) {
+        let Some(subject) = parse_partitioned(message.subject.as_str()) else { return (None, false) };
         let applied = self.owned.get(&subject.partition).map(|owned| owned.applied);
         if applied.is_none_or(|applied| message.sequence <= applied) {
-            return false;
+            return (None, false);
         }
-        self.note_missing_key(subject, now, missing)
-            && !self.tools.accounts.contains(subject.account)
-            && !self.tools.accounts.knows_all_before(message.stored_at)
+        let found = self.find_or_note(&subject, now, missing);
+        let accounts = &self.tools.accounts;
+        let may_be_new = || !accounts.contains(subject.account) && !accounts.knows_all_before(message.stored_at);
+        (found, found.is_none() && may_be_new())
     }
 
-    /// Notes a customer that must be loaded, unless it is in memory or can be taken from the warm ones.
-    fn note_missing_key(
+    /// Finds a customer in memory or among the warm ones, or notes that it must be loaded.
+    fn find_or_note(
         &mut self,
         subject: &PartitionedSubject<'_>,
         now: Timestamp,
         missing: &mut Vec<(AccountId, String)>,
-    ) -> bool {
-        let Some(owned) = self.owned.get_mut(&subject.partition) else { return false };
-        if owned.engine.find(subject.key).is_some() {
-            return false;
+    ) -> Option<Slot> {
+        let owned = self.owned.get_mut(&subject.partition)?;
+        if let Some(slot) = owned.engine.find(subject.key) {
+            return Some(slot);
         }
         if let Some(warm) = self.warm.take(subject.key, owned.epoch)
             && let Ok(state) = snapshot::decode(&warm.snapshot)
         {
             let rules = self.tools.rules.borrow().of(subject.account);
             let stored = Some((state, warm.due_at));
-            owned.engine.admit(Admission { key: subject.key.into(), customer: warm.customer, rules, stored }, now);
-            return false;
+            let admission = Admission { key: subject.key.into(), customer: warm.customer, rules, stored };
+            return Some(owned.engine.admit(admission, now));
         }
         if let Ok(account) = AccountId::parse(subject.account) {
             missing.push((account, subject.token.to_owned()));
         }
-        true
+        None
     }
 
     fn admit_loaded(&mut self, loaded: Loaded, now: Timestamp) -> anyhow::Result<()> {
@@ -233,9 +239,12 @@ impl Worker {
     fn apply_batch(&mut self, batch: ReadBatch, scope: Scope, now: Timestamp) {
         let started = std::time::Instant::now();
         let mut tally = Tally::default();
-        for message in &batch.messages {
-            self.apply_message(message, now, &mut tally);
+        let mut found = std::mem::take(&mut self.found);
+        for (place, message) in batch.messages.iter().enumerate() {
+            self.apply_message(message, found.get(place).copied().flatten(), now, &mut tally);
         }
+        found.clear();
+        self.found = found;
         let last = batch.messages.last();
         if let Some(last) = last {
             self.last_stored_at = last.stored_at;
@@ -254,7 +263,7 @@ impl Worker {
         self.tools.metrics.observe_stage("apply", started.elapsed());
     }
 
-    fn apply_message(&mut self, message: &RawMessage, now: Timestamp, tally: &mut Tally) {
+    fn apply_message(&mut self, message: &RawMessage, found: Option<Slot>, now: Timestamp, tally: &mut Tally) {
         let Some(subject) = parse_partitioned(message.subject.as_str()) else {
             self.dead_letter(message, None, &Reject::MalformedSubject, tally);
             return;
@@ -265,7 +274,7 @@ impl Worker {
         }
         let encoding = if message.is_message_pack() { Encoding::MessagePack } else { Encoding::Json };
         let applied = decode(&message.payload, encoding, &mut self.scratch).and_then(|mut event| {
-            let slot = match owned.engine.find(subject.key) {
+            let slot = match found.or_else(|| owned.engine.find(subject.key)) {
                 Some(slot) => {
                     agree(&event, subject.token, owned.engine.customer_id(slot))?;
                     slot

@@ -43,7 +43,12 @@ use super::{
 };
 use crate::{
     engine::{
-        alert::RiskReport, partition::Policy, rules::Rules, score::assess, silence::forecast, snapshot,
+        alert::RiskReport,
+        partition::{Policy, Slot},
+        rules::Rules,
+        score::assess,
+        silence::forecast,
+        snapshot,
         state::CustomerState,
     },
     event::{
@@ -150,6 +155,8 @@ pub struct Worker {
     checkpointing: Checkpointing,
     due_loading: FuturesUnordered<DueLoading>,
     scratch: Vec<u8>,
+    /// Where the customers of the batch in hand stand, message by message, if none of them must be loaded.
+    found: Vec<Option<Slot>>,
     /// Messages that the server still held behind the last batch.
     pending: u64,
     last_stored_at: Timestamp,
@@ -179,6 +186,7 @@ impl Worker {
             checkpointing: Checkpointing::default(),
             due_loading: FuturesUnordered::new(),
             scratch: Vec::new(),
+            found: Vec::new(),
             pending: 0,
             last_stored_at: Timestamp::default(),
             progress,
