@@ -339,12 +339,7 @@ impl Job {
             self.store_until_it_stands().await?
         };
         committed.retain(|(partition, _)| !fenced.iter().any(|(refused, _)| refused == partition));
-        Ok(Stored {
-            committed,
-            fenced,
-            took: started.elapsed(),
-            published: self.write.published.len(),
-        })
+        Ok(Stored { committed, fenced, took: started.elapsed(), published: self.write.published.len() })
     }
 
     /// Publishes the dead letters, for as long as it takes.
