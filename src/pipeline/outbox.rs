@@ -36,8 +36,9 @@ const QUEUE: usize = 64;
 const PAGE: usize = 500;
 /// How often the table is looked at for what was left behind.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
-/// How far back scores are put into the bucket again when a partition is taken over.
-const SCORES_AGAIN_MILLIS: i64 = 60_000;
+/// How far back before its last one a partition's scores are put into the bucket again when it is taken over, however long
+/// that was left lying. More than events may lie ahead of their receipt, because scores hold as of the newest event.
+const SCORES_AGAIN_MILLIS: i64 = 6 * 60_000;
 
 /// A customer's entry in the bucket.
 type Score = (AccountId, Box<str>, RiskValue);
@@ -225,15 +226,17 @@ impl Outbox {
             let done = publish_rows(&self.publisher, &messages).await;
             if done.len() < messages.len() {
                 self.fall_behind(messages.len() - done.len());
+                self.resumed.lock().expect("no holder of this lock panics").extend(resumed);
                 self.store.mark_published(&done).await?;
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 return Ok(());
             }
             self.store.mark_published(&done).await?;
         }
-        if !resumed.is_empty() {
-            let since = (self.now)().plus_millis(-SCORES_AGAIN_MILLIS);
-            let recent = self.store.recent_scores(resumed, since).await?;
+        for partition in resumed {
+            let Some(last) = self.store.last_score_at(*partition).await? else { continue };
+            let since = last.min((self.now)()).plus_millis(-SCORES_AGAIN_MILLIS);
+            let recent = self.store.recent_scores(&[*partition], since).await?;
             let scores: Vec<Score> = recent
                 .into_iter()
                 .map(|row| {

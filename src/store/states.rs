@@ -99,6 +99,8 @@ const RECENT_SCORES: &str = "
     SELECT DISTINCT ON (account, token) partition, account, token, customer, at, score, level, status, factors
     FROM risk_scores WHERE at >= $2 AND partition = ANY ($1::smallint[]) ORDER BY account, token, id DESC";
 
+const LAST_SCORE: &str = "SELECT at FROM risk_scores WHERE partition = $1 ORDER BY id DESC LIMIT 1";
+
 impl Store {
     /// The states of these customers, given as account and token; who has none is left out.
     pub async fn load_states(&self, keys: &[(&str, &str)]) -> Result<Vec<LoadedState>, StoreError> {
@@ -168,6 +170,12 @@ impl Store {
     /// Forgets up to `limit` lines of history from before an instant; says how many.
     pub async fn prune_scores(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
         Ok(self.statement("prune the history", PRUNE_SCORES, &[&PgTime(before), &row_limit(limit)]).await?.len())
+    }
+
+    /// As of when the score holds that was written last in a partition; `None` if there never was one.
+    pub async fn last_score_at(&self, partition: PartitionId) -> Result<Option<Timestamp>, StoreError> {
+        let rows = self.statement("look up the last score", LAST_SCORE, &[&smallint(partition)]).await?;
+        rows.first().map(|row| RowReader { table: "risk_scores", row }.time("at")).transpose()
     }
 
     /// The last score of each customer of these partitions whose score changed since an instant.

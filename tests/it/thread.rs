@@ -97,3 +97,22 @@ async fn a_daemon_that_owns_nothing_any_more_says_so_and_can_be_stopped_without_
     let code = daemon.stop().await.code();
     assert_eq!(code, Some(0), "{}", daemon.log().text());
 }
+
+#[tokio::test]
+async fn a_score_that_a_crash_kept_from_the_bucket_stands_there_after_the_next_start() {
+    let cluster = Cluster::start().await;
+    let (feed, observer) = (Feed::open(&cluster).await, Observer::of(&cluster).await);
+    let mut daemon = Daemon::start(&cluster, "one").await;
+    feed.event("globex", &json!({"event": "payment_failed"})).await;
+    let has_entry = async || match observer.bucket().await?.get("acme.globex") {
+        Some(entry) if entry["score"] == 40 => Ok(()),
+        other => Err(format!("{other:?}")),
+    };
+    eventually(SOON, has_entry).await;
+    // As if the daemon had died between its commit and the bucket, and had been down for a day.
+    daemon.kill();
+    cluster.sql().await.execute("UPDATE risk_scores SET at = at - interval '1 day'", &[]).await.unwrap();
+    cluster.jetstream().await.get_stream("KV_churn_risk").await.unwrap().purge().await.unwrap();
+    let _daemon = Daemon::start(&cluster, "one").await;
+    eventually(SOON, has_entry).await;
+}

@@ -63,7 +63,7 @@ impl Cluster {
     }
 
     async fn with(postgres: Arc<SharedPostgres>, database: String, sync_always: bool) -> Self {
-        let scratch = Scratch::new();
+        let scratch = if sync_always { Scratch::in_memory() } else { Scratch::new() };
         let options = NatsOptions { sync_always, ..NatsOptions::new(scratch.join("nats")) };
         let nats = NatsServer::start(&tools(), options).unwrap();
         let cluster = Self { nats, database, postgres, scratch };
@@ -113,7 +113,7 @@ impl Cluster {
 
 impl SharedPostgres {
     async fn start(durable: bool) -> Arc<Self> {
-        let scratch = Scratch::new();
+        let scratch = if durable { Scratch::in_memory() } else { Scratch::new() };
         let options = PgOptions { durable, ..PgOptions::new(scratch.join("postgres")) };
         let server = Postgres::start(&tools(), options).unwrap();
         server.create_database(TEMPLATE, None).await.unwrap();

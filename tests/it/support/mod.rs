@@ -37,6 +37,16 @@ impl Scratch {
         Self { dir: Some(tempfile::Builder::new().prefix("churnd-test-").tempdir().unwrap()) }
     }
 
+    /// An empty directory in memory, where syncing to disk costs nothing; on disk where there is too little of it. What is
+    /// there outlives killed processes just as well.
+    pub(crate) fn in_memory() -> Self {
+        const ENOUGH: u64 = 2 << 30;
+        let memory = Path::new("/dev/shm");
+        let room = nix::sys::statvfs::statvfs(memory).map_or(0, |room| room.blocks_available() * room.fragment_size());
+        let place = if room >= ENOUGH { memory.to_owned() } else { std::env::temp_dir() };
+        Self { dir: Some(tempfile::Builder::new().prefix("churnd-test-").tempdir_in(place).unwrap()) }
+    }
+
     /// Its path.
     pub(crate) fn path(&self) -> &Path {
         self.dir.as_ref().expect("the directory lives until the drop").path()
