@@ -1,4 +1,4 @@
-//! What one core does: events applied, states encoded, decoded and looked ahead, memory per customer.
+//! What one core does: events decoded and applied in batches, states stored and looked ahead, memory per customer.
 //!
 //! `cargo bench --bench engine [-- --events N --customers N]`; without a number of customers 20,000 and 200,000. Times are
 //! the thread's own CPU time, so other work on the machine disturbs little.
@@ -28,8 +28,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const START: i64 = 1_772_323_200_000;
 /// Over how long the events spread.
 const SPAN_MILLIS: i64 = 30 * 86_400_000;
-/// Events between two checkpoints.
-const CHECKPOINT_EVERY: usize = 100_000;
+/// Events that come together.
+const BATCH: usize = 1_000;
+const BATCHES_PER_CHECKPOINT: usize = 100;
 const POLICY: Policy = Policy {
     cooldown_millis: 86_400_000,
     history_after_millis: 3_600_000,
@@ -57,9 +58,7 @@ fn run(events: usize, customers: usize) {
     println!("{events} events of {customers} customers, {} bytes each", first.bytes_per_event());
     let rules = Arc::new(Rules::default());
     let mut partition = Partition::new(PartitionId(0), POLICY);
-    let memory_before = resident_bytes();
-    apply_all("apply, customers being new", &first, &mut partition, &rules);
-    let memory = resident_bytes().saturating_sub(memory_before);
+    let memory = apply_all("apply, customers being new", &first, &mut partition, &rules);
     println!("  {:<34} {:>12}", "bytes per resident customer", memory / partition.resident());
     apply_all("apply, customers in memory", &second, &mut partition, &rules);
     let found = second.events.iter().map(|drawn| &second.keys[drawn.customer]);
@@ -68,44 +67,42 @@ fn run(events: usize, customers: usize) {
     report_rate("of that, to find the customer", cpu_nanos() - started, black_box(found));
     let states: Vec<CustomerState> = slots(&partition).into_iter().map(|slot| partition.state(slot).clone()).collect();
     drop(partition);
-    decode_and_apply_all(&first, &second, &rules);
     report_states(&states, &rules, Timestamp::from_millis(START + 2 * SPAN_MILLIS));
 }
 
-/// Applies events that were decoded before, with a checkpoint now and then; tells the time of both.
-fn apply_all(what: &str, stream: &Stream, partition: &mut Partition, rules: &Arc<Rules>) {
-    let mut scratches = vec![Vec::new(); stream.events.len()];
-    let decoded = stream.decode(&mut scratches);
-    let (mut applying, mut checkpointing, mut stored) = (0, 0, 0);
-    for (drawn, events) in stream.events.chunks(CHECKPOINT_EVERY).zip(decoded.chunks(CHECKPOINT_EVERY)) {
+/// Decodes and applies batch by batch, with a checkpoint now and then; tells the time of each and gives the memory taken.
+fn apply_all(what: &str, stream: &Stream, partition: &mut Partition, rules: &Arc<Rules>) -> usize {
+    let memory_before = resident_bytes();
+    let mut scratches = vec![Vec::new(); BATCH];
+    let (mut decoding, mut applying, mut checkpointing, mut stored) = (0, 0, 0, 0);
+    for (number, batch) in stream.events.chunks(BATCH).enumerate() {
         let started = cpu_nanos();
-        for (drawn, event) in drawn.iter().zip(events) {
+        let events = decode_batch(batch, &mut scratches);
+        let decoded = cpu_nanos();
+        for (drawn, event) in batch.iter().zip(&events) {
             apply(partition, rules, &stream.keys[drawn.customer], event, drawn.at);
         }
-        applying += cpu_nanos() - started;
-        let started = cpu_nanos();
-        stored += partition.take_checkpoint(drawn[drawn.len() - 1].at).states.len();
-        partition.committed();
-        checkpointing += cpu_nanos() - started;
+        let applied = cpu_nanos();
+        if (number + 1) % BATCHES_PER_CHECKPOINT == 0 {
+            stored += partition.take_checkpoint(batch[batch.len() - 1].at).states.len();
+            partition.committed();
+        }
+        decoding += decoded - started;
+        applying += applied - decoded;
+        checkpointing += cpu_nanos() - applied;
     }
     report_rate(what, applying, stream.events.len());
-    report_each("checkpoint, per dirty customer", checkpointing, stored);
+    report_rate("decode", decoding, stream.events.len());
+    report_rate("decode and apply", decoding + applying, stream.events.len());
+    report_each("checkpoint, per dirty customer", checkpointing, stored.max(1));
+    resident_bytes().saturating_sub(memory_before)
 }
 
-/// Decodes and applies, timed where the customers are in memory.
-fn decode_and_apply_all(first: &Stream, second: &Stream, rules: &Arc<Rules>) {
-    let mut partition = Partition::new(PartitionId(0), POLICY);
-    let mut scratch = Vec::new();
-    let mut took = 0;
-    for stream in [first, second] {
-        let started = cpu_nanos();
-        for drawn in &stream.events {
-            let event = decode(&drawn.body, Encoding::Json, &mut scratch).expect("the events are valid");
-            apply(&mut partition, rules, &stream.keys[drawn.customer], &event, drawn.at);
-        }
-        took = cpu_nanos() - started;
-    }
-    report_rate("decode and apply", took, second.events.len());
+fn decode_batch<'a>(batch: &'a [Drawn], scratches: &'a mut [Vec<u8>]) -> Vec<Event<'a>> {
+    let decoded = batch.iter().zip(scratches);
+    let decoded =
+        decoded.map(|(event, scratch)| decode(&event.body, Encoding::Json, scratch).expect("the events are valid"));
+    decoded.collect()
 }
 
 fn report_states(states: &[CustomerState], rules: &Rules, now: Timestamp) {
@@ -175,15 +172,6 @@ impl Stream {
             Drawn { customer, at, body: body(&mut random, at) }
         });
         Self { keys, events: events.collect() }
-    }
-
-    fn decode<'a>(&'a self, scratches: &'a mut [Vec<u8>]) -> Vec<Event<'a>> {
-        let decoded = self
-            .events
-            .iter()
-            .zip(scratches)
-            .map(|(event, scratch)| decode(&event.body, Encoding::Json, scratch).expect("the events are valid"));
-        decoded.collect()
     }
 
     fn bytes_per_event(&self) -> usize {

@@ -11,13 +11,13 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use super::{
     alert::Decision,
     announce,
-    checkpoint::{Checkpoint, Counters, LinkRow, OutboxRow, ScoreRow, StateRow},
+    checkpoint::{Checkpoint, Counters, LinkRow, OutboxRow},
     link::{self, Subject},
+    resident::{Customer, UNSEEN, account_of, token_of, visible},
     rules::Rules,
-    score::{describe, evaluate, evaluate_usage},
-    silence::{next_change, steady_until},
+    score::evaluate,
     snapshot,
-    state::{Applied, Change, CustomerState, Evaluation},
+    state::{Applied, Change, CustomerState},
 };
 use crate::event::{
     decode::Event,
@@ -41,30 +41,6 @@ pub struct Policy {
 /// Where a customer stands in a partition's memory. Valid until the next [`Partition::evict`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(u32);
-
-/// A customer in memory.
-#[derive(Debug)]
-struct Customer {
-    /// `<account>.<token>`.
-    key: Box<str>,
-    /// The full id, where the token is not the same text.
-    id: Option<Box<str>>,
-    state: CustomerState,
-    rules: Arc<Rules>,
-    due_at: Option<Timestamp>,
-    /// The generation of checkpoints in which it was last touched.
-    touched: u32,
-    dirty: bool,
-    in_flight: bool,
-    is_new: bool,
-    score_changed: bool,
-    /// As of when it was last evaluated.
-    evaluated_at: Timestamp,
-    /// Until when its evaluation holds but for what usage changes; not worked out yet if absent.
-    steady_until: Option<Timestamp>,
-    /// Since when it waits to be evaluated.
-    unsettled_since: Option<Timestamp>,
-}
 
 /// An event on its way into a state.
 #[derive(Clone, Copy, Debug)]
@@ -527,107 +503,10 @@ impl Partition {
     }
 }
 
-impl Customer {
-    fn customer_id(&self) -> &str {
-        self.id.as_deref().unwrap_or_else(|| token_of(&self.key))
-    }
-
-    fn identity(&self) -> (AccountId, CustomerId) {
-        let account = AccountId::parse(account_of(&self.key)).expect("a key begins with an account");
-        let customer = CustomerId::parse(self.customer_id()).expect("an admitted customer has an id");
-        (account, customer)
-    }
-
-    /// After an event that changed the amount of usage alone: whether the last evaluation still holds as of `now`.
-    fn stays_as_it_is(&mut self, now: Timestamp) -> bool {
-        let as_of = now.max(self.state.newest);
-        let Some(last) = self.state.evaluated else { return false };
-        if self.unsettled_since.is_some() || self.state.alerts.held.is_some() || last.rules != self.rules.hash() {
-            return false;
-        }
-        let (state, rules, evaluated_at) = (&mut self.state, &self.rules, self.evaluated_at);
-        let steady_until = self.steady_until.get_or_insert_with(|| steady_until(state, rules, evaluated_at));
-        if as_of < evaluated_at || as_of >= *steady_until {
-            return false;
-        }
-        let by_usage: u64 = rules.usage_drops().iter().map(|(bit, _)| bit).sum();
-        if last.active & by_usage != evaluate_usage(state, rules, as_of) {
-            return false;
-        }
-        self.evaluated_at = as_of;
-        true
-    }
-
-    fn is_clean(&self) -> bool {
-        !self.dirty && !self.in_flight && self.unsettled_since.is_none()
-    }
-
-    /// When it must be evaluated if nothing happens: for one that waits for an import to be over, whoever has it then.
-    fn next_due(&self, now: Timestamp, policy: Policy) -> Option<Timestamp> {
-        if self.unsettled_since.is_some() {
-            return Some(now.plus_millis(policy.settle_millis));
-        }
-        let change = next_change(&self.state, &self.rules, self.evaluated_at);
-        let release = self.state.alerts.release_at(policy.cooldown_millis);
-        change.into_iter().chain(release).min()
-    }
-
-    fn state_row(&self) -> StateRow {
-        let (account, customer) = self.identity();
-        let evaluation = self.state.evaluated.unwrap_or_default();
-        StateRow {
-            account,
-            token: token_of(&self.key).into(),
-            customer,
-            snapshot: snapshot::encode(&self.state),
-            score: evaluation.score,
-            level: evaluation.level,
-            status: self.state.status(),
-            mrr: self.state.mrr(),
-            due_at: self.due_at,
-            is_new: self.is_new,
-        }
-    }
-
-    fn score_row(&self) -> ScoreRow {
-        let (account, customer) = self.identity();
-        let at = self.evaluated_at;
-        let assessment = describe(&self.state, &self.rules, at, self.state.evaluated.unwrap_or_default());
-        ScoreRow {
-            account,
-            token: token_of(&self.key).into(),
-            customer,
-            at,
-            score: assessment.score,
-            level: assessment.level,
-            status: assessment.status,
-            factors: assessment.factors,
-        }
-    }
-}
-
-/// What of an evaluation a reader of scores can see.
-type Visible = (u8, super::checkpoint::Level, super::checkpoint::Status, u64);
-
-/// What is taken to be seen of a customer that was never evaluated.
-const UNSEEN: Visible = (0, super::checkpoint::Level::Low, super::checkpoint::Status::Active, 0);
-
-fn visible(evaluation: Evaluation) -> Visible {
-    (evaluation.score, evaluation.level, evaluation.status, evaluation.active)
-}
-
 fn slot_ref(slots: &[Option<Customer>], slot: u32) -> &Customer {
     slots[slot as usize].as_ref().expect("a slot that is indexed is taken")
 }
 
 fn slot_mut(slots: &mut [Option<Customer>], slot: u32) -> &mut Customer {
     slots[slot as usize].as_mut().expect("a slot that is indexed is taken")
-}
-
-fn account_of(key: &str) -> &str {
-    key.split_once('.').map_or(key, |(account, _)| account)
-}
-
-fn token_of(key: &str) -> &str {
-    key.split_once('.').map_or(key, |(_, token)| token)
 }

@@ -266,7 +266,11 @@ impl Usage {
     }
 
     fn insert_hour(&mut self, place: usize, bucket: Bucket) {
-        self.hours.insert(place, bucket);
+        if place == self.hours.len() {
+            self.hours.push_back(bucket);
+        } else {
+            self.hours.insert(place, bucket);
+        }
         if let Some(cursor) = &mut self.cursor {
             cursor.make_room(bucket.index);
         }

@@ -44,6 +44,8 @@ pub(super) struct Checkpointing {
     started: Option<Instant>,
     /// Since when something waits for a checkpoint.
     waiting_since: Option<Instant>,
+    /// When the oldest message was stored that no checkpoint holds yet.
+    oldest_stored_at: Option<Timestamp>,
     burials: Vec<DeadLetter>,
     published: Vec<String>,
     /// Customers became clean: some may leave memory.
@@ -52,6 +54,7 @@ pub(super) struct Checkpointing {
 
 struct UnderWay {
     stored: oneshot::Receiver<anyhow::Result<Stored>>,
+    oldest_stored_at: Option<Timestamp>,
     outgoing: Pending,
 }
 
@@ -83,6 +86,12 @@ impl Checkpointing {
     /// Something changed that must be stored.
     pub(super) fn note_change(&mut self) {
         self.waiting_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Messages were applied, the first of them stored at this instant.
+    pub(super) fn note_messages(&mut self, first_stored_at: Timestamp) {
+        self.oldest_stored_at.get_or_insert(first_stored_at);
+        self.note_change();
     }
 
     /// A message that must be in the dead letters before the watermark passes it.
@@ -175,7 +184,9 @@ impl Worker {
             burials,
         };
         self.checkpointing.started = Some(begun);
-        self.checkpointing.under_way = Some(UnderWay { stored: job.start(&self.tools.tracker), outgoing });
+        let oldest_stored_at = self.checkpointing.oldest_stored_at.take();
+        let stored = job.start(&self.tools.tracker);
+        self.checkpointing.under_way = Some(UnderWay { stored, oldest_stored_at, outgoing });
     }
 
     /// What follows from a checkpoint's end.
@@ -191,6 +202,9 @@ impl Worker {
         let metrics = self.tools.metrics.clone();
         metrics.checkpoint_duration_seconds.observe(stored.took.as_secs_f64());
         metrics.checkpoint_age_seconds.waits_since(None);
+        if let Some(stored_at) = under_way.oldest_stored_at {
+            metrics.end_to_end_latency_seconds.observe(self.now().millis_since(stored_at).max(0) as f64 / 1_000.0);
+        }
         metrics.checkpoints.get_or_create(&result("committed")).inc();
         for (partition, epoch) in &stored.fenced {
             metrics.fenced_writes.inc();

@@ -257,6 +257,9 @@ impl Worker {
                 owned.advance(position, stored_at);
             }
         }
+        if let Some(first) = batch.messages.first() {
+            self.checkpointing.note_messages(first.stored_at);
+        }
         self.checkpointing.note_change();
         tally.report(&self.tools.metrics);
         self.tools.metrics.consumer_pending_messages.set(i64::try_from(batch.pending).unwrap_or(i64::MAX));
