@@ -1,7 +1,10 @@
 //! What the system shows to those outside: streams, bucket, tables, answers. Asking while servers are away is an error,
 //! not a panic.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use async_nats::{HeaderMap, jetstream};
 use churnd::event::time::Timestamp;
@@ -164,11 +167,24 @@ impl<'a> Observer<'a> {
         eventually(within, async || self.is_caught_up().await)
     }
 
-    /// A customer's risk, from the risk service.
+    /// A customer's risk, from the risk service; waits for a daemon that has only just started to offer it.
     pub(crate) async fn risk(&self, customer: &str, as_of: Option<i64>) -> Result<Value, Trouble> {
         let subject = format!("churn.risk.{ACCOUNT}.{}", token_of(customer));
         let as_of = as_of.map(|millis| json!({"asOf": Timestamp::from_millis(millis)}).to_string());
-        let answer = self.nats.request(subject, as_of.unwrap_or_default().into()).await.map_err(|e| e.to_string())?;
+        let question = bytes::Bytes::from(as_of.unwrap_or_default());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let answer = loop {
+            match self.nats.request(subject.clone(), question.clone()).await {
+                Ok(answer) => break answer,
+                Err(error)
+                    if error.kind() == async_nats::client::RequestErrorKind::NoResponders
+                        && Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        };
         let header = |name: &str| Some(answer.headers.as_ref()?.get(name)?.as_str().to_owned());
         match header("Nats-Service-Error-Code") {
             None => serde_json::from_slice(&answer.payload).map_err(|error| error.to_string()),
