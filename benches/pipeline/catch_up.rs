@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use super::{
-    Scale, daemon::Daemon,
+    Scale,
+    daemon::Daemon,
     load::Shape,
     process,
     reader::{self, Drained},
@@ -79,12 +80,7 @@ pub(crate) async fn measure_growth(site: &mut Site, scale: Scale, report: &mut R
         report.tell(format!("{of}: events/s"), number(events / run.seconds));
         report.tell(
             format!("{of}: CPU s per million, daemon + nats + Postgres"),
-            format!(
-                "{:.2} + {:.2} + {:.2}",
-                run.cpu / million,
-                run.nats_cpu / million,
-                run.postgres_cpu / million
-            ),
+            format!("{:.2} + {:.2} + {:.2}", run.cpu / million, run.nats_cpu / million, run.postgres_cpu / million),
         );
         report.tell(format!("{of}: peak memory"), mib(run.peak_mib));
         report.tell(format!("{of}: memory per customer"), format!("{} B", number(run.bytes_per_customer)));

@@ -65,7 +65,8 @@ impl Daemon {
     pub(crate) async fn ready(&mut self) -> anyhow::Result<()> {
         let output = self.child.stdout.take().context("the daemon was waited for already")?;
         let mut lines = BufReader::new(output).lines();
-        let line = tokio::time::timeout(START, lines.next_line()).await.context("the daemon did not start in time")??;
+        let line =
+            tokio::time::timeout(START, lines.next_line()).await.context("the daemon did not start in time")??;
         ensure!(line.as_deref() == Some(READY), "the daemon ended at its start");
         Ok(())
     }
@@ -77,7 +78,8 @@ impl Daemon {
     /// Lets it drain.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         signal::kill(Pid::from_raw(self.pid), Signal::SIGTERM)?;
-        let status = tokio::time::timeout(START, self.child.wait()).await.context("the daemon did not drain in time")??;
+        let status =
+            tokio::time::timeout(START, self.child.wait()).await.context("the daemon did not drain in time")??;
         ensure!(status.success(), "the daemon ended with {status}");
         Ok(())
     }

@@ -38,7 +38,8 @@ pub(crate) fn measure(scale: Scale, report: &mut Report) -> anyhow::Result<()> {
         .map(|(body, scratch)| decode(body.as_bytes(), Encoding::Json, scratch))
         .collect::<Result<_, _>>()?;
     let decoding = thread_time()? - started;
-    let applying = (0..scale.turns).map(|_| apply(&planned, &events, shape.customers)).collect::<Result<Vec<_>, _>>()?;
+    let applying =
+        (0..scale.turns).map(|_| apply(&planned, &events, shape.customers)).collect::<Result<Vec<_>, _>>()?;
     let applying = applying.into_iter().min().context("no turn was asked for")?;
     let count = events.len() as f64;
     report.tell("event, average bytes", number(bytes as f64 / count));

@@ -10,7 +10,8 @@ use futures_util::StreamExt as _;
 use hdrhistogram::Histogram;
 
 use super::{
-    Scale, daemon::Daemon,
+    Scale,
+    daemon::Daemon,
     load::{Shape, event_now, token},
     report::{Report, Target, number},
     say,

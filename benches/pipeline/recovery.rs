@@ -6,7 +6,8 @@ use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
 
 use super::{
-    Scale, daemon::Daemon,
+    Scale,
+    daemon::Daemon,
     load::{Shape, event_now},
     process,
     report::{Report, Target},

@@ -95,11 +95,17 @@ impl Site {
     }
 
     /// Publishes with confirmation.
-    pub(crate) async fn publish(&self, events: impl futures_util::Stream<Item = Outgoing> + Send) -> anyhow::Result<()> {
+    pub(crate) async fn publish(
+        &self,
+        events: impl futures_util::Stream<Item = Outgoing> + Send,
+    ) -> anyhow::Result<()> {
         let publisher = Publisher::new(self.client.clone(), DEFAULT_WINDOW);
         let mut answers = std::pin::pin!(publisher.pipeline(events));
         while let Some(answer) = answers.next().await {
-            ensure!(!answer?.duplicate, "the stream took an event for a repeat: the ids of two measurements are the same");
+            ensure!(
+                !answer?.duplicate,
+                "the stream took an event for a repeat: the ids of two measurements are the same"
+            );
         }
         Ok(())
     }
@@ -126,7 +132,8 @@ impl Site {
 impl Database {
     /// Waits until that many messages are accounted for in a committed checkpoint.
     pub(crate) async fn wait_received(&self, messages: u64) -> anyhow::Result<()> {
-        self.wait("SELECT sum(received)::float8 FROM partitions WHERE role = 'engine'", |sum| sum >= messages as f64).await
+        self.wait("SELECT sum(received)::float8 FROM partitions WHERE role = 'engine'", |sum| sum >= messages as f64)
+            .await
     }
 
     /// Waits until everything that was committed is published and marked so.

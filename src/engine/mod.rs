@@ -15,6 +15,7 @@ pub(crate) mod usage;
 pub(crate) mod recent_ids;
 pub(crate) mod stripe;
 pub mod rules;
+pub(crate) mod rules_file;
 pub mod score;
 pub mod silence;
 pub mod alert;
@@ -22,6 +23,7 @@ pub(crate) mod announce;
 pub(crate) mod link;
 pub(crate) mod packed;
 pub mod snapshot;
+pub(crate) mod resident;
 pub mod partition;
 pub mod offline;
 

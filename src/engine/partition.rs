@@ -9,14 +9,15 @@ use std::{cmp::Reverse, collections::BinaryHeap, hash::BuildHasher, sync::Arc};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::{
+    alert::Decision,
     announce,
-    checkpoint::{Checkpoint, Counters, LinkRow, OutboxRow, ScoreRow, StateRow},
+    checkpoint::{Checkpoint, Counters, LinkRow, OutboxRow},
     link::{self, Subject},
+    resident::{Customer, UNSEEN, account_of, token_of, visible},
     rules::Rules,
-    score::{describe, evaluate},
-    silence::next_change,
+    score::evaluate,
     snapshot,
-    state::{Applied, CustomerState, Evaluation},
+    state::{Applied, Change, CustomerState},
 };
 use crate::event::{
     decode::Event,
@@ -40,28 +41,6 @@ pub struct Policy {
 /// Where a customer stands in a partition's memory. Valid until the next [`Partition::evict`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(u32);
-
-/// A customer in memory.
-#[derive(Debug)]
-struct Customer {
-    /// `<account>.<token>`.
-    key: Box<str>,
-    /// The full id, where the token is not the same text.
-    id: Option<Box<str>>,
-    state: CustomerState,
-    rules: Arc<Rules>,
-    due_at: Option<Timestamp>,
-    /// The generation of checkpoints in which it was last touched.
-    touched: u32,
-    dirty: bool,
-    in_flight: bool,
-    is_new: bool,
-    score_changed: bool,
-    /// As of when it was last evaluated.
-    evaluated_at: Timestamp,
-    /// Since when it waits to be evaluated.
-    unsettled_since: Option<Timestamp>,
-}
 
 /// An event on its way into a state.
 #[derive(Clone, Copy, Debug)]
@@ -196,6 +175,7 @@ impl Partition {
             is_new,
             score_changed: false,
             evaluated_at: now,
+            steady_until: None,
             unsettled_since: None,
         };
         let unsettled = customer.state.unsettled;
@@ -235,10 +215,11 @@ impl Partition {
         if customer.is_new && !customer.dirty && !customer.in_flight {
             customer.state = CustomerState::new(incoming.at);
         }
-        let applied = match &*incoming.event.name {
-            link::LINKED | link::TRANSFERRED | "identify" => self.apply_linking(slot, incoming),
-            _ if customer.state.moved_to.is_some() => self.forward(slot, incoming),
-            _ => customer.state.apply(incoming.event, incoming.at, &customer.rules),
+        let anything = |applied| Change { applied, usage_alone: false };
+        let Change { applied, usage_alone } = match &*incoming.event.name {
+            link::LINKED | link::TRANSFERRED | "identify" => anything(self.apply_linking(slot, incoming)),
+            _ if customer.state.moved_to.is_some() => anything(self.forward(slot, incoming)),
+            _ => customer.state.change(incoming.event, incoming.at, &customer.rules),
         };
         match applied {
             Applied::Applied => self.counters.applied += 1,
@@ -251,7 +232,7 @@ impl Partition {
         self.mark_dirty(slot);
         if now.millis_since(incoming.at) > self.policy.history_after_millis {
             self.unsettle(slot, now);
-        } else {
+        } else if !(usage_alone && slot_mut(&mut self.slots, slot.0).stays_as_it_is(now)) {
             self.evaluate_settled(slot, now);
         }
         applied
@@ -340,8 +321,8 @@ impl Partition {
         let customer = slot_mut(&mut self.slots, slot.0);
         let as_of = now.max(customer.state.newest);
         customer.evaluated_at = as_of;
-        let rules = Arc::clone(&customer.rules);
-        let evaluation = evaluate(&mut customer.state, &rules, as_of);
+        customer.steady_until = None;
+        let evaluation = evaluate(&mut customer.state, &customer.rules, as_of);
         let last = customer.state.evaluated;
         if last == Some(evaluation) && customer.state.alerts.held.is_none() {
             return;
@@ -349,9 +330,11 @@ impl Partition {
         customer.state.evaluated = Some(evaluation);
         customer.score_changed |= last.map_or(UNSEEN, visible) != visible(evaluation);
         let decision = customer.state.alerts.decide(&evaluation, as_of, self.policy.cooldown_millis);
-        let (account, id) = customer.identity();
-        let of = Subject { account: &account, customer: &id, at: as_of };
-        self.outbox.extend(announce::alert(decision, of, &customer.state, &rules, evaluation));
+        if decision != Decision::Nothing {
+            let (account, id) = customer.identity();
+            let of = Subject { account: &account, customer: &id, at: as_of };
+            self.outbox.extend(announce::alert(decision, of, &customer.state, &customer.rules, evaluation));
+        }
         self.mark_dirty(slot);
     }
 
@@ -520,87 +503,10 @@ impl Partition {
     }
 }
 
-impl Customer {
-    fn customer_id(&self) -> &str {
-        self.id.as_deref().unwrap_or_else(|| token_of(&self.key))
-    }
-
-    fn identity(&self) -> (AccountId, CustomerId) {
-        let account = AccountId::parse(account_of(&self.key)).expect("a key begins with an account");
-        let customer = CustomerId::parse(self.customer_id()).expect("an admitted customer has an id");
-        (account, customer)
-    }
-
-    fn is_clean(&self) -> bool {
-        !self.dirty && !self.in_flight && self.unsettled_since.is_none()
-    }
-
-    /// When it must be evaluated if nothing happens: for one that waits for an import to be over, whoever has it then.
-    fn next_due(&self, now: Timestamp, policy: Policy) -> Option<Timestamp> {
-        if self.unsettled_since.is_some() {
-            return Some(now.plus_millis(policy.settle_millis));
-        }
-        let change = next_change(&self.state, &self.rules, self.evaluated_at);
-        let release = self.state.alerts.release_at(policy.cooldown_millis);
-        change.into_iter().chain(release).min()
-    }
-
-    fn state_row(&self) -> StateRow {
-        let (account, customer) = self.identity();
-        let evaluation = self.state.evaluated.unwrap_or_default();
-        StateRow {
-            account,
-            token: token_of(&self.key).into(),
-            customer,
-            snapshot: snapshot::encode(&self.state),
-            score: evaluation.score,
-            level: evaluation.level,
-            status: self.state.status(),
-            mrr: self.state.mrr(),
-            due_at: self.due_at,
-            is_new: self.is_new,
-        }
-    }
-
-    fn score_row(&self) -> ScoreRow {
-        let (account, customer) = self.identity();
-        let at = self.evaluated_at;
-        let assessment = describe(&self.state, &self.rules, at, self.state.evaluated.unwrap_or_default());
-        ScoreRow {
-            account,
-            token: token_of(&self.key).into(),
-            customer,
-            at,
-            score: assessment.score,
-            level: assessment.level,
-            status: assessment.status,
-            factors: assessment.factors,
-        }
-    }
-}
-
-/// What of an evaluation a reader of scores can see.
-type Visible = (u8, super::checkpoint::Level, super::checkpoint::Status, u64);
-
-/// What is taken to be seen of a customer that was never evaluated.
-const UNSEEN: Visible = (0, super::checkpoint::Level::Low, super::checkpoint::Status::Active, 0);
-
-fn visible(evaluation: Evaluation) -> Visible {
-    (evaluation.score, evaluation.level, evaluation.status, evaluation.active)
-}
-
 fn slot_ref(slots: &[Option<Customer>], slot: u32) -> &Customer {
     slots[slot as usize].as_ref().expect("a slot that is indexed is taken")
 }
 
 fn slot_mut(slots: &mut [Option<Customer>], slot: u32) -> &mut Customer {
     slots[slot as usize].as_mut().expect("a slot that is indexed is taken")
-}
-
-fn account_of(key: &str) -> &str {
-    key.split_once('.').map_or(key, |(account, _)| account)
-}
-
-fn token_of(key: &str) -> &str {
-    key.split_once('.').map_or(key, |(_, token)| token)
 }

@@ -46,6 +46,17 @@ pub(crate) fn evaluate(state: &mut CustomerState, rules: &Rules, as_of: Timestam
     evaluation
 }
 
+/// The bits of the factors that usage alone decides, from running sums.
+pub(crate) fn evaluate_usage(state: &mut CustomerState, rules: &Rules, as_of: Timestamp) -> u64 {
+    let mut active = 0;
+    for (bit, drop) in rules.usage_drops() {
+        if dropped(state.usage.running_sums(drop.window, as_of), drop.more_than_percent) {
+            active |= bit;
+        }
+    }
+    active
+}
+
 /// Puts an evaluation made as of `as_of` into words.
 pub(crate) fn describe(state: &CustomerState, rules: &Rules, as_of: Timestamp, evaluation: Evaluation) -> Assessment {
     let active = || rules.factors.iter().enumerate().filter(|(place, _)| evaluation.active & (1 << place) != 0);

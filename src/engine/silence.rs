@@ -25,6 +25,13 @@ pub fn next_change(state: &CustomerState, rules: &Rules, after: Timestamp) -> Op
     rules.factors.iter().filter_map(|factor| next_flip(state, &factor.condition, after)).min()
 }
 
+/// Until when no factor flips but those that usage alone decides, if nothing but usage happens.
+pub(crate) fn steady_until(state: &CustomerState, rules: &Rules, after: Timestamp) -> Timestamp {
+    let others = rules.factors.iter().filter(|factor| !matches!(factor.condition, Condition::UsageDrop(_)));
+    let flips = others.filter_map(|factor| next_flip(state, &factor.condition, after));
+    flips.min().unwrap_or(Timestamp::from_millis(i64::MAX))
+}
+
 /// What the level becomes if the customer stays silent: the steps at which it changes, within 90 days.
 pub fn forecast(state: &CustomerState, rules: &Rules, as_of: Timestamp) -> Vec<ForecastStep> {
     let as_of = as_of.max(state.newest);

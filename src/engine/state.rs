@@ -1,6 +1,6 @@
 //! A customer's state: what is kept of its events.
 //!
-//! Apart from what was announced ([`AlertMemory`]) and last evaluated, a state is a function of the *set* of the
+//! Apart from what was announced (`AlertMemory`) and last evaluated, a state is a function of the *set* of the
 //! customer's events: maxima of times, counts per bucket, joined facts. Order and repetition do not matter.
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -86,6 +86,14 @@ pub enum Applied {
     Late,
 }
 
+/// What an event did to a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) applied: Applied,
+    /// Nothing but the amount of usage changed of what factors look at.
+    pub(crate) usage_alone: bool,
+}
+
 impl CustomerState {
     /// The state of a customer whose first event happened at `at`, before that event is applied.
     pub fn new(at: Timestamp) -> Self {
@@ -113,11 +121,17 @@ impl CustomerState {
 
     /// Applies an event that happened at `at`.
     pub fn apply(&mut self, event: &Event<'_>, at: Timestamp, rules: &Rules) -> Applied {
+        self.change(event, at, rules).applied
+    }
+
+    /// Applies an event that happened at `at`, and tells what that can have changed.
+    pub(crate) fn change(&mut self, event: &Event<'_>, at: Timestamp, rules: &Rules) -> Change {
         if !self.note_id(event.id.as_deref(), at) {
-            return Applied::Duplicate;
+            return Change { applied: Applied::Duplicate, usage_alone: true };
         }
         let name = EventName::of(&event.name);
         let meaning = rules.meaning(name);
+        let usage_alone = !event.has_facts() && !meaning.is_named && !meaning.is_support && at >= self.first_seen;
         self.first_seen = self.first_seen.min(at);
         self.newest = self.newest.max(at);
         let facts = event.facts();
@@ -135,7 +149,7 @@ impl CustomerState {
             self.usage.advance_newest(self.newest);
         }
         self.apply_support(event, at, meaning);
-        if late { Applied::Late } else { Applied::Applied }
+        Change { applied: if late { Applied::Late } else { Applied::Applied }, usage_alone }
     }
 
     fn apply_support(&mut self, event: &Event<'_>, at: Timestamp, meaning: Meaning) {

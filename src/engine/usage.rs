@@ -125,6 +125,9 @@ impl Usage {
 
     /// Counts `count` usage events at `at`, given the customer's newest event, `at` included.
     pub(crate) fn add(&mut self, at: Timestamp, count: u32, newest: Timestamp) -> Counted {
+        if at == newest && self.add_to_last_hour(bucket_index(at.hour()), count) {
+            return Counted::Yes;
+        }
         self.advance_newest(newest);
         if at.hour() > newest.hour() - HOURS_KEPT {
             self.add_to_hour(bucket_index(at.hour()), count);
@@ -232,6 +235,16 @@ impl Usage {
         }
     }
 
+    /// Counts usage in the hour of the newest event where that has usage already; then nothing has grown too old.
+    fn add_to_last_hour(&mut self, hour: i32, count: u32) -> bool {
+        let Some(last) = self.hours.back_mut().filter(|last| last.index == hour) else { return false };
+        last.count = last.count.saturating_add(count);
+        if let Some(cursor) = &mut self.cursor {
+            cursor.count(hour, count, &self.hours);
+        }
+        true
+    }
+
     fn add_to_hour(&mut self, hour: i32, count: u32) {
         match self.hours.back_mut() {
             Some(last) if last.index == hour => last.count = last.count.saturating_add(count),
@@ -253,7 +266,11 @@ impl Usage {
     }
 
     fn insert_hour(&mut self, place: usize, bucket: Bucket) {
-        self.hours.insert(place, bucket);
+        if place == self.hours.len() {
+            self.hours.push_back(bucket);
+        } else {
+            self.hours.insert(place, bucket);
+        }
         if let Some(cursor) = &mut self.cursor {
             cursor.make_room(bucket.index);
         }

@@ -12,8 +12,6 @@ pub struct Config {
     pub partitions: u16,
     /// Events taken from the stream at once.
     pub batch: usize,
-    /// Events taken at once while catching up.
-    pub catch_up_batch: usize,
     /// How long changes may wait for a checkpoint.
     pub checkpoint_interval_ms: u64,
     /// How long an alert may wait for a checkpoint.
@@ -96,7 +94,6 @@ impl Config {
         let mut problems: Vec<String> = [
             outside("pipeline.partitions", self.partitions.into(), 1..=256),
             outside("pipeline.batch", self.batch as u64, 1..=10_000),
-            outside("pipeline.catch_up_batch", self.catch_up_batch as u64, 1..=10_000),
             outside("pipeline.checkpoint_interval_ms", self.checkpoint_interval_ms, 10..=60_000),
             outside("pipeline.checkpoint_linger_ms", self.checkpoint_linger_ms, 0..=1_000),
             outside("pipeline.catch_up_checkpoint_ms", self.catch_up_checkpoint_ms, 10..=60_000),

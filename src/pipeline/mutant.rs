@@ -51,7 +51,7 @@ pub(super) async fn store_watermark_apart(
     let mut states = CheckpointWrite::new(Vec::new(), Vec::new());
     for part in &write.parts {
         let mut first = part.clone();
-        first.to = first.from;
+        (first.to, first.to_time) = (first.from, None);
         first.checkpoint.counters = Default::default();
         states.parts.push(first);
     }

@@ -69,7 +69,7 @@ impl Normalizer {
 
     async fn handle(&self, delivery: Delivery) -> Verdict {
         let account = delivery.subject.rsplit_once('.').map(|(_, account)| account.to_owned()).unwrap_or_default();
-        let outcome = match self.normalize(&account, &delivery.payload).await {
+        let outcome = match self.normalize(&account, &delivery).await {
             Err(Failure::Rejected(reject)) => self.bury(&account, &delivery, &reject).await.map(|()| "dead"),
             other => other,
         };
@@ -90,10 +90,11 @@ impl Normalizer {
         self.metrics.webhooks.get_or_create(&ResultLabel { result }).inc();
     }
 
-    async fn normalize(&self, account: &str, body: &[u8]) -> Result<&'static str, Failure> {
+    async fn normalize(&self, account: &str, delivery: &Delivery) -> Result<&'static str, Failure> {
+        let body = &delivery.payload;
         let account = AccountId::parse(account).map_err(|_| Reject::UnknownAccount)?;
         if !self.accounts.contains(account.as_str()) {
-            self.accounts.refresh().await?;
+            self.accounts.look_for_those_before(delivery.stored_at).await?;
             if !self.accounts.contains(account.as_str()) {
                 return Err(Reject::UnknownAccount.into());
             }

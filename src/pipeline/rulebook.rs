@@ -27,7 +27,7 @@ pub enum RuleBookError {
         source: std::io::Error,
     },
     /// A file says something that is not allowed.
-    #[error("{0}")]
+    #[error(transparent)]
     Invalid(#[from] InvalidRules),
     /// A file of the accounts' directory is not named after an account.
     #[error(

@@ -103,7 +103,7 @@ impl Parts {
         let metrics = Metrics::new(clock.now());
         metrics.set_rules_hash(&book.hash());
         let store = connect_postgres(&config.postgres).await?;
-        let accounts = Accounts::new(store.clone());
+        let accounts = Accounts::new(store.clone(), clock.source());
         accounts.refresh().await.context("cannot look up the accounts")?;
         let [reading, publishing, asking] = connect_nats(&config.nats).await?;
         verify_streams(&jetstream::new(publishing.clone()), config.pipeline.partitions).await?;

@@ -161,7 +161,6 @@ async fn dev_runs_everything_and_the_commands_find_it() {
 
     assert!(succeeded(&dev.run(&["account", "add", "acme"])).contains("acme"));
     assert!(failed(&dev.run(&["account", "add", "acme"]), 1).contains("exists already"));
-    tokio::time::sleep(Duration::from_millis(1_100)).await; // a daemon looks for new accounts once a second at the most
     assert!(succeeded(&dev.run(&["account", "list"])).contains("acme"));
     keys_are_two_of_a_kind_at_most(&dev);
     publishing_twice_stores_once(&dev, &scratch).await;

@@ -34,7 +34,7 @@ async fn noticed(mutant: &'static str) -> Vec<String> {
             ("CHURND_MUTANT", mutant),
             ("CHURND__PIPELINE__CHECKPOINT_INTERVAL_MS", "10"),
             ("CHURND__PIPELINE__CATCH_UP_CHECKPOINT_MS", "10"),
-            ("CHURND__PIPELINE__CATCH_UP_BATCH", "500"),
+            ("CHURND__PIPELINE__BATCH", "500"),
         ],
     };
     let figures = storm.run().await;

@@ -7,6 +7,11 @@ mod model; // scoring written a second time, as plainly as the contract allows
 mod score; // `churnd score` against the model
 mod cli; // each command once for real
 mod thread; // one event through all layers, and through a crash
+mod instances; // several instances, asleep, killed, coming and going
+mod poison; // bad messages and their second life
+mod linking; // Stripe's customers and ours
+mod reload; // other rules while events flow
+mod stripe; // webhooks of both shapes, in any order
 mod live; // what the daemon answers is what the model and `churnd score` say
 mod crash; // everything killed at random under load, and planted bugs
 mod embedded; // private servers and the death of who started them

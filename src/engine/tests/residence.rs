@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use rand::{SeedableRng, rngs::StdRng};
 use serde_json::Value;
 
 use super::{
-    drawn::{DAY, HOUR, START, named},
+    drawn::{self, DAY, HOUR, START, named},
     play::{POLICY, rules},
 };
 use crate::{
     engine::{
         partition::{Admission, Evicted, Incoming, Partition, Slot},
+        score::{assess, describe},
         snapshot,
         state::Applied,
     },
@@ -138,4 +140,24 @@ fn full_ids_are_kept_where_the_token_is_not_the_same_text() {
         (partition.customer_id(slot), row.customer.as_str(), &*row.token),
         ("blue & co", "blue & co", "blue=20=26=20co")
     );
+}
+
+#[test]
+fn after_every_event_the_last_evaluation_is_that_of_the_state() {
+    for seed in 0..500 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let rules = Arc::new(drawn::rules(&mut random));
+        let mut events = drawn::events(&mut random);
+        events.sort_by_key(|(at, _)| *at);
+        let mut partition = partition();
+        let (key, customer) = ("a.acme".into(), CustomerId::parse("acme").unwrap());
+        let admission = Admission { key, customer, rules: Arc::clone(&rules), stored: None };
+        let slot = partition.admit(admission, START);
+        for (at, body) in &events {
+            apply(&mut partition, slot, body, *at);
+            let state = partition.state(slot);
+            let (last, assessment) = (state.evaluated.unwrap(), assess(state, &rules, *at));
+            assert_eq!(describe(state, &rules, *at, last), assessment, "seed {seed}, {at} {body}");
+        }
+    }
 }

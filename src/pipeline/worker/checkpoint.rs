@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 
-use super::{Worker, intake::Work};
+use super::Worker;
 use crate::{
     engine::{
         alert::AlertKind,
@@ -44,12 +44,17 @@ pub(super) struct Checkpointing {
     started: Option<Instant>,
     /// Since when something waits for a checkpoint.
     waiting_since: Option<Instant>,
+    /// When the oldest message was stored that no checkpoint holds yet.
+    oldest_stored_at: Option<Timestamp>,
     burials: Vec<DeadLetter>,
     published: Vec<String>,
+    /// Customers became clean: some may leave memory.
+    evict_wanted: bool,
 }
 
 struct UnderWay {
     stored: oneshot::Receiver<anyhow::Result<Stored>>,
+    oldest_stored_at: Option<Timestamp>,
     outgoing: Pending,
 }
 
@@ -81,6 +86,12 @@ impl Checkpointing {
     /// Something changed that must be stored.
     pub(super) fn note_change(&mut self) {
         self.waiting_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Messages were applied, the first of them stored at this instant.
+    pub(super) fn note_messages(&mut self, first_stored_at: Timestamp) {
+        self.oldest_stored_at.get_or_insert(first_stored_at);
+        self.note_change();
     }
 
     /// A message that must be in the dead letters before the watermark passes it.
@@ -173,7 +184,9 @@ impl Worker {
             burials,
         };
         self.checkpointing.started = Some(begun);
-        self.checkpointing.under_way = Some(UnderWay { stored: job.start(&self.tools.tracker), outgoing });
+        let oldest_stored_at = self.checkpointing.oldest_stored_at.take();
+        let stored = job.start(&self.tools.tracker);
+        self.checkpointing.under_way = Some(UnderWay { stored, oldest_stored_at, outgoing });
     }
 
     /// What follows from a checkpoint's end.
@@ -189,6 +202,9 @@ impl Worker {
         let metrics = self.tools.metrics.clone();
         metrics.checkpoint_duration_seconds.observe(stored.took.as_secs_f64());
         metrics.checkpoint_age_seconds.waits_since(None);
+        if let Some(stored_at) = under_way.oldest_stored_at {
+            metrics.end_to_end_latency_seconds.observe(self.now().millis_since(stored_at).max(0) as f64 / 1_000.0);
+        }
         metrics.checkpoints.get_or_create(&result("committed")).inc();
         for (partition, epoch) in &stored.fenced {
             metrics.fenced_writes.inc();
@@ -196,6 +212,8 @@ impl Worker {
             // It may be ours again, under another lease, which this does not concern.
             if self.owned.get(partition).is_some_and(|owned| owned.epoch == *epoch) {
                 self.drop_partition(*partition, "its checkpoint was refused: another instance has taken it over");
+                // Should the lease be ours after all, it is taken anew, with the watermark that the table has.
+                self.releaser.release(*partition, *epoch);
             }
         }
         let mut released = Vec::new();
@@ -213,7 +231,7 @@ impl Worker {
         self.progress.send_replace(Instant::now());
         self.publish(under_way.outgoing, &stored);
         self.release(released);
-        self.evict();
+        self.checkpointing.evict_wanted = true;
         self.note_what_waits();
         debug!(
             partitions = stored.committed.len(),
@@ -262,12 +280,13 @@ impl Worker {
 
     /// Keeps memory bounded: clean customers leave for the warm cache, those longest untouched first.
     ///
-    /// Not while a page of stored customers is on its way: it may show customers as they were before the checkpoint that
-    /// made them clean, and they must be found in memory when it comes.
-    fn evict(&mut self) {
-        if self.work.as_ref().is_some_and(|waiting| matches!(waiting.work, Work::Sweep { .. })) {
+    /// Not while some work waits for stored customers: those that were in memory when it began must be there when it
+    /// goes on, or it would take them for new ones; and what it loads of those that were not may by then be older.
+    pub(super) fn evict_if_wanted(&mut self) {
+        if !self.checkpointing.evict_wanted || self.work.is_some() {
             return;
         }
+        self.checkpointing.evict_wanted = false;
         let partitions = self.owned.len().max(1);
         let keep = self.config.hot_customers / partitions;
         let mut evicted = 0;
@@ -323,6 +342,8 @@ impl Job {
     }
 
     async fn run(mut self) -> anyhow::Result<Stored> {
+        let mut committed: Vec<(PartitionId, Epoch)> =
+            self.write.parts.iter().map(|part| (part.checkpoint.partition, part.epoch)).collect();
         self.bury().await;
         let started = Instant::now();
         mutant::before_commit(&self.publisher, &self.write).await;
@@ -331,12 +352,8 @@ impl Job {
         } else {
             self.store_until_it_stands().await?
         };
-        Ok(Stored {
-            committed: self.write.parts.iter().map(|part| (part.checkpoint.partition, part.epoch)).collect(),
-            fenced,
-            took: started.elapsed(),
-            published: self.write.published.len(),
-        })
+        committed.retain(|(partition, _)| !fenced.iter().any(|(refused, _)| refused == partition));
+        Ok(Stored { committed, fenced, took: started.elapsed(), published: self.write.published.len() })
     }
 
     /// Publishes the dead letters, for as long as it takes.

@@ -87,7 +87,7 @@ impl Worker {
         }
         // Whoever is found now may have left memory when the missing have come.
         self.found.clear();
-        let accounts = unknown_account.then(|| self.tools.accounts.clone());
+        let accounts = unknown_account.map(|stored_at| (self.tools.accounts.clone(), stored_at));
         let loading: Loading = Box::pin(load(self.tools.store.clone(), accounts, missing));
         self.wait_for(work, loading);
         Ok(())
@@ -134,18 +134,21 @@ impl Worker {
         Ok(())
     }
 
-    /// The customers of a piece of work that are not in memory, and whether some account is not known.
-    fn missing(&mut self, work: &Work) -> (Vec<(AccountId, String)>, bool) {
+    /// The customers of a piece of work that are not in memory, and, if some account may have been added meanwhile, when
+    /// the last of its messages was stored.
+    fn missing(&mut self, work: &Work) -> (Vec<(AccountId, String)>, Option<Timestamp>) {
         let now = self.now();
         let mut missing: Vec<(AccountId, String)> = Vec::new();
-        let mut unknown = false;
+        let mut unknown = None;
         self.found.clear();
         match work {
             Work::Messages { batch, .. } => {
                 for message in &batch.messages {
                     let (found, is_unknown) = self.note_missing(message, now, &mut missing);
                     self.found.push(found);
-                    unknown |= is_unknown;
+                    if is_unknown {
+                        unknown = unknown.max(Some(message.stored_at));
+                    }
                 }
             }
             Work::Due { partition, keys } => {
@@ -162,7 +165,7 @@ impl Worker {
         (missing, unknown)
     }
 
-    /// Where a message's customer stands, if it need not be loaded, and whether its account is not known.
+    /// Where a message's customer stands, if it need not be loaded, and whether its account may have been added meanwhile.
     fn note_missing(
         &mut self,
         message: &RawMessage,
@@ -175,7 +178,9 @@ impl Worker {
             return (None, false);
         }
         let found = self.find_or_note(&subject, now, missing);
-        (found, found.is_none() && !self.tools.accounts.contains(subject.account))
+        let accounts = &self.tools.accounts;
+        let may_be_new = || !accounts.contains(subject.account) && !accounts.knows_all_before(message.stored_at);
+        (found, found.is_none() && may_be_new())
     }
 
     /// Finds a customer in memory or among the warm ones, or notes that it must be loaded.
@@ -251,6 +256,9 @@ impl Worker {
             if scope == Scope::All || scope == Scope::One(*partition) {
                 owned.advance(position, stored_at);
             }
+        }
+        if let Some(first) = batch.messages.first() {
+            self.checkpointing.note_messages(first.stored_at);
         }
         self.checkpointing.note_change();
         tally.report(&self.tools.metrics);
@@ -390,9 +398,13 @@ fn label(result: &'static str) -> crate::telemetry::metrics::ResultLabel {
 }
 
 /// Loads states, trying again for as long as Postgres is away.
-async fn load(store: Store, accounts: Option<Accounts>, keys: Vec<(AccountId, String)>) -> anyhow::Result<Loaded> {
-    if let Some(accounts) = &accounts {
-        retry("look up accounts", || accounts.refresh()).await?;
+async fn load(
+    store: Store,
+    accounts: Option<(Accounts, Timestamp)>,
+    keys: Vec<(AccountId, String)>,
+) -> anyhow::Result<Loaded> {
+    if let Some((accounts, stored_at)) = &accounts {
+        retry("look up accounts", || accounts.look_for_those_before(*stored_at)).await?;
     }
     let keys: Vec<(&str, &str)> = keys.iter().map(|(account, token)| (account.as_str(), token.as_str())).collect();
     retry("load customers", || store.load_states(&keys)).await

@@ -43,7 +43,12 @@ use super::{
 };
 use crate::{
     engine::{
-        alert::RiskReport, partition::{Policy, Slot}, rules::Rules, score::assess, silence::forecast, snapshot,
+        alert::RiskReport,
+        partition::{Policy, Slot},
+        rules::Rules,
+        score::assess,
+        silence::forecast,
+        snapshot,
         state::CustomerState,
     },
     event::{
@@ -168,7 +173,7 @@ impl Worker {
         releaser: Releaser,
         progress: watch::Sender<Instant>,
     ) -> Self {
-        let readers = Readers::new(&tools, config.catch_up_batch);
+        let readers = Readers::new(&tools, config.batch);
         Self {
             readers,
             warm: Warm::new(config.cache_bytes),
@@ -240,7 +245,7 @@ impl Worker {
 
     /// The server holds more than a batch for us: throughput counts, not latency.
     fn catches_up(&self) -> bool {
-        self.pending > self.config.catch_up_batch as u64
+        self.pending > self.config.batch as u64
     }
 
     /// What was taken from the stream last lies so far back that silence cannot be told from what is still to come.
@@ -251,6 +256,7 @@ impl Worker {
     /// What does not wait for a message: silence, checkpoints, loading.
     fn look_around(&mut self) -> anyhow::Result<()> {
         let now = self.now();
+        self.evict_if_wanted();
         if !self.lags(now) {
             self.notice_silence(now)?;
         }

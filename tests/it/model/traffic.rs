@@ -23,7 +23,7 @@ pub(crate) struct Sent {
     pub(crate) customer: String,
     pub(crate) id: String,
     pub(crate) past: Past,
-    /// A repeat: sent without a message id, so that the stream takes it, and recognized by its id in the body.
+    /// A repeat: sent under another message id, so that the stream takes it, and recognized by its id in the body.
     pub(crate) repeat: bool,
 }
 
@@ -45,6 +45,9 @@ const NAMES: [(&str, u32); 8] = [
     ("payment_succeeded", 3),
     ("identify", 3),
 ];
+
+/// What counts as usage among them.
+const USAGE: [&str; 2] = ["feature_used", "report_exported"];
 
 impl Traffic {
     /// Draws so many events of so many customers, none of them after `until`.
@@ -77,9 +80,15 @@ fn name_of(number: usize) -> String {
 
 fn draw_one(rng: &mut StdRng, names: &[String], number: usize, until: i64) -> Sent {
     let busy = names.len().div_ceil(100);
-    let customer = if rng.random_bool(0.2) { &names[rng.random_range(0..busy)] } else { names.choose(rng).unwrap() };
+    let customer = if rng.random_bool(0.2) { rng.random_range(0..busy) } else { rng.random_range(0..names.len()) };
     let name = NAMES.choose_weighted(rng, |(_, weight)| *weight).unwrap().0;
     let ago = match rng.random_range(0..10) {
+        // Every other customer uses less than it did, so that its score names the ratio: a single event counted twice
+        // or not at all shows.
+        0..=7 if customer % 2 == 1 && USAGE.contains(&name) => {
+            let week = if rng.random_bool(0.2) { 0 } else { 7 * DAY };
+            week + rng.random_range(0..7 * DAY)
+        }
         0..=2 => rng.random_range(0..HOUR / 2),
         3..=7 => rng.random_range(0..15 * DAY),
         _ => rng.random_range(0..65 * DAY),
@@ -87,7 +96,7 @@ fn draw_one(rng: &mut StdRng, names: &[String], number: usize, until: i64) -> Se
     let sentiment =
         (name == "support_ticket").then(|| (*["negative", "neutral", "positive"].choose(rng).unwrap()).to_owned());
     let past = Past { name: name.to_owned(), at: until - ago, sentiment };
-    Sent { customer: customer.clone(), id: format!("e{number}"), past, repeat: false }
+    Sent { customer: names[customer].clone(), id: format!("e{number}"), past, repeat: false }
 }
 
 /// Repeats some events that are among their customer's newest, later on, and sends all in disorder.

@@ -8,6 +8,7 @@ pub(crate) mod http; // one HTTP request over one connection
 pub(crate) mod feed; // events into the stream, each confirmed
 pub(crate) mod observer; // what streams, bucket, tables and answers show
 pub(crate) mod invariants; // the promises, checked from outside
+pub(crate) mod webhooks; // as Stripe sends them
 pub(crate) mod storm; // everything is killed while events flow
 mod poll; // looks again until it holds
 

@@ -103,6 +103,13 @@ impl<'a> Observer<'a> {
         Ok(all)
     }
 
+    /// Webhooks that the normalizer has not done with.
+    pub(crate) async fn webhooks_waiting(&self) -> Result<u64, Trouble> {
+        let stream = self.jetstream().get_stream("CHURN_WEBHOOKS").await.map_err(|error| error.to_string())?;
+        let info = stream.consumer_info("churnd-stripe").await.map_err(|error| error.to_string())?;
+        Ok(info.num_pending + info.num_ack_pending as u64)
+    }
+
     /// The bucket's entries by `<account>.<token>`.
     pub(crate) async fn bucket(&self) -> Result<BTreeMap<String, Value>, Trouble> {
         let messages = self.messages("KV_churn_risk").await?;

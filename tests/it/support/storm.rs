@@ -118,12 +118,12 @@ impl Storm {
     }
 }
 
-/// Events on their way; repeats without message id, so that the stream takes them.
+/// Events on their way; repeats under another message id, so that the stream takes them.
 pub(crate) fn outgoing(part: &[Sent]) -> Vec<churnd::stream::publisher::Outgoing> {
     let one = |sent: &Sent| {
         let mut message = event(&sent.customer, &sent.body());
         if sent.repeat {
-            message.message_id = None;
+            message.message_id = message.message_id.map(|id| format!("{id}:again"));
         }
         message
     };
@@ -144,7 +144,8 @@ impl Ship<'_> {
     async fn strike(&mut self, target: Target) {
         match target {
             Target::Daemon => {
-                self.moment(0..600).await;
+                self.wait_for_work().await;
+                self.moment(0..150).await;
                 self.daemon.kill();
                 self.figures.daemon_kills += 1;
                 let before = self.sum().await;
@@ -191,6 +192,14 @@ impl Ship<'_> {
                 self.figures.violations.push(format!("the daemon ended with {status}"));
             }
             self.launch();
+        }
+    }
+
+    /// Waits until there is something to do, but not for long.
+    async fn wait_for_work(&self) {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < deadline && self.observer.is_caught_up().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
