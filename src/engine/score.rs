@@ -33,11 +33,16 @@ const ENDED: &str = "subscription_ended";
 /// The score as of `as_of`, which must not lie before the newest event; an earlier instant is taken as that one.
 pub fn assess(state: &CustomerState, rules: &Rules, as_of: Timestamp) -> Assessment {
     let as_of = as_of.max(state.newest);
-    let evaluation = evaluate_by(state, rules, as_of, |length| state.usage.sums(length, as_of));
-    describe(state, rules, as_of, evaluation)
+    describe(state, rules, as_of, look_at_all(state, rules, as_of))
 }
 
-/// The same as [`assess`] without words, from running sums.
+/// The same as [`assess`] without words.
+pub(crate) fn look_at_all(state: &CustomerState, rules: &Rules, as_of: Timestamp) -> Evaluation {
+    let as_of = as_of.max(state.newest);
+    evaluate_by(state, rules, as_of, |length| state.usage.sums(length, as_of))
+}
+
+/// The same as [`look_at_all`] from running sums.
 pub(crate) fn evaluate(state: &mut CustomerState, rules: &Rules, as_of: Timestamp) -> Evaluation {
     let as_of = as_of.max(state.newest);
     let mut usage = std::mem::take(&mut state.usage);

@@ -3,7 +3,7 @@
 use super::{
     checkpoint::Status,
     rules::{Condition, Rules},
-    score::{ForecastStep, assess, dropped, inactive_since, last_uncleared},
+    score::{ForecastStep, dropped, inactive_since, last_uncleared, look_at_all},
     state::CustomerState,
 };
 use crate::event::{sentiment::Sentiment, time::Timestamp};
@@ -36,7 +36,7 @@ pub(crate) fn steady_until(state: &CustomerState, rules: &Rules, after: Timestam
 pub fn forecast(state: &CustomerState, rules: &Rules, as_of: Timestamp) -> Vec<ForecastStep> {
     let as_of = as_of.max(state.newest);
     let end = as_of.plus_millis(FORECAST_DAYS * DAY_MILLIS);
-    let mut level = assess(state, rules, as_of).level;
+    let mut level = look_at_all(state, rules, as_of).level;
     let mut at = as_of;
     let mut steps = Vec::new();
     while steps.len() < MOST_STEPS {
@@ -44,7 +44,7 @@ pub fn forecast(state: &CustomerState, rules: &Rules, as_of: Timestamp) -> Vec<F
             Some(next) if next <= end => at = next,
             _ => break,
         }
-        let then = assess(state, rules, at);
+        let then = look_at_all(state, rules, at);
         if then.level != level {
             level = then.level;
             steps.push(ForecastStep { silent_until: at, score: then.score, level });

@@ -263,6 +263,7 @@ impl Worker {
         self.checkpointing.note_change();
         tally.report(&self.tools.metrics);
         self.tools.metrics.consumer_pending_messages.set(i64::try_from(batch.pending).unwrap_or(i64::MAX));
+        self.readers.recycle(batch.messages);
         self.tools.metrics.observe_stage("apply", started.elapsed());
     }
 

@@ -3,7 +3,10 @@
 //! Whoever owns all partitions reads the whole stream through one unfiltered consumer, the cheapest way for the server;
 //! whoever shares them reads each through its own filter.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use async_nats::jetstream;
 use tokio::sync::mpsc;
@@ -14,7 +17,7 @@ use crate::{
     event::ids::PartitionId,
     stream::{
         EVENTS,
-        reader::{ReadBatch, Reader, ReaderConfig, ReaderCounters, ReaderError},
+        reader::{RawMessage, ReadBatch, Reader, ReaderConfig, ReaderCounters, ReaderError},
     },
 };
 
@@ -37,6 +40,25 @@ pub(super) struct Read {
     generation: u64,
 }
 
+/// Memory of batches that are done, to be used for the next ones: a batch is so large that the allocator would give it
+/// back to the system each time.
+#[derive(Clone, Default)]
+struct Spares(Arc<Mutex<Vec<Vec<RawMessage>>>>);
+
+impl Spares {
+    fn give(&self, mut messages: Vec<RawMessage>) {
+        messages.clear();
+        let mut spares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spares.len() <= BATCHES_AHEAD {
+            spares.push(messages);
+        }
+    }
+
+    fn take(&self) -> Option<Vec<RawMessage>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+}
+
 struct Active {
     generation: u64,
     stop: CancellationToken,
@@ -54,6 +76,7 @@ pub(super) struct Readers {
     generation: u64,
     sender: mpsc::Sender<Read>,
     receiver: mpsc::Receiver<Read>,
+    spares: Spares,
 }
 
 impl Readers {
@@ -68,6 +91,7 @@ impl Readers {
             generation: 0,
             sender,
             receiver,
+            spares: Spares::default(),
         }
     }
 
@@ -79,6 +103,11 @@ impl Readers {
                 return read;
             }
         }
+    }
+
+    /// Takes the memory of a batch back that is done.
+    pub(super) fn recycle(&self, messages: Vec<RawMessage>) {
+        self.spares.give(messages);
     }
 
     /// Reads for exactly these partitions from now on.
@@ -138,7 +167,7 @@ impl Readers {
             config.filter = Some(format!("churn.p.{number}.>"));
         }
         let reader = Reader::open(&self.context, EVENTS, config).with_counters(Arc::clone(&self.counters));
-        let task = read_on(reader, scope, generation, self.sender.clone(), stop.clone());
+        let task = read_on(reader, scope, generation, self.sender.clone(), self.spares.clone(), stop.clone());
         self.tracker.spawn(task);
         self.active.insert(scope, Active { generation, stop, epochs });
     }
@@ -149,9 +178,13 @@ async fn read_on(
     scope: Scope,
     generation: u64,
     sender: mpsc::Sender<Read>,
+    spares: Spares,
     stop: CancellationToken,
 ) {
     loop {
+        if let Some(messages) = spares.take() {
+            reader.recycle(messages);
+        }
         let batch = tokio::select! {
             () = stop.cancelled() => break,
             batch = reader.next_batch() => batch,
