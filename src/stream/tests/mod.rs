@@ -77,8 +77,18 @@ async fn publish_events(client: &Client, count: usize, customers: usize) {
     }
 }
 
+/// Asks until the stream has a leader that answers: an election may be under way.
 async fn last_sequence(context: &Context) -> u64 {
-    super::api::stream_info(context, EVENTS).await.unwrap().state.last_seq
+    let asked = async {
+        loop {
+            match super::api::stream_info(context, EVENTS).await {
+                Ok(info) => return info.state.last_seq,
+                Err(error) if error.is_transient() => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    within(asked).await
 }
 
 /// A test that waits for what never comes must fail, not hang.
