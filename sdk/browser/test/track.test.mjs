@@ -1,4 +1,4 @@
-// What track.js promises, on its source and on the minified file alike. Run with `node --test sdk/browser/test/`.
+// What track.js promises, on its source and on the minified file alike. Run with `node --test sdk/browser/test/track.test.mjs`.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Page, World, sources } from './browser.mjs';
