@@ -29,10 +29,21 @@ struct Running {
 
 async fn serve(routes: Router) -> Running {
     let listen = "127.0.0.1:0".parse().unwrap();
-    let server = Server::bind(Config { listen, header_read_timeout_seconds: 1, max_connections: 8 }).await.unwrap();
+    let server = Server::bind(Config {
+        listen,
+        header_read_timeout_seconds: 1,
+        body_read_timeout_seconds: 1,
+        max_connections: 8,
+    })
+    .await
+    .unwrap();
     let (stop, hard) = (CancellationToken::new(), CancellationToken::new());
     let address = server.address();
-    let serving = TaskTracker::new().spawn(server.serve(router::complete(routes), stop.clone(), hard.clone()));
+    let serving = TaskTracker::new().spawn(server.serve(
+        router::complete(routes, &Metrics::new(Timestamp::from_seconds(0))),
+        stop.clone(),
+        hard.clone(),
+    ));
     Running { address, stop, hard, serving }
 }
 
