@@ -17,6 +17,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// How long a client may take to send a request's head, and keep a connection idle.
     pub header_read_timeout_seconds: u64,
+    /// How long a request's body may take to come.
+    pub body_read_timeout_seconds: u64,
     /// Connections served at once.
     pub max_connections: usize,
     /// Connections of one client served at once.
@@ -31,6 +33,40 @@ pub struct Config {
     pub tls_certificate_file: Option<PathBuf>,
     /// Its key.
     pub tls_key_file: Option<PathBuf>,
+}
+
+/// The settings under `[tracking]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrackingConfig {
+    /// Requests a minute for each publishable key and client address; 0 for no limit.
+    pub publishable_rate_per_minute: u32,
+    /// How long a request waits for the stream's confirmation.
+    pub publish_patience_ms: u64,
+}
+
+/// The settings under `[privacy]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrivacyConfig {
+    /// Whether e-mail addresses and company names are stored.
+    pub store_contact: bool,
+}
+
+impl TrackingConfig {
+    /// How long a request waits for the stream's confirmation.
+    pub fn publish_patience(&self) -> Duration {
+        Duration::from_millis(self.publish_patience_ms)
+    }
+
+    /// Everything that cannot work, each as a sentence that begins with the setting.
+    pub fn problems(&self) -> Vec<String> {
+        let millis = self.publish_patience_ms;
+        if (100..=60_000).contains(&millis) {
+            return Vec::new();
+        }
+        vec![format!("tracking.publish_patience_ms is {millis}: it must lie between 100 and 60000")]
+    }
 }
 
 impl Config {
@@ -55,9 +91,18 @@ impl Config {
         }
     }
 
+    /// How long a request's body may take to come.
+    pub fn body_read_timeout(&self) -> Duration {
+        Duration::from_secs(self.body_read_timeout_seconds)
+    }
+
     /// Everything that cannot work, each as a sentence that begins with the setting.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
+        let seconds = self.body_read_timeout_seconds;
+        if !(1..=300).contains(&seconds) {
+            problems.push(format!("http.body_read_timeout_seconds is {seconds}: it must lie between 1 and 300"));
+        }
         let seconds = self.header_read_timeout_seconds;
         if !(1..=300).contains(&seconds) {
             problems.push(format!("http.header_read_timeout_seconds is {seconds}: it must lie between 1 and 300"));

@@ -20,12 +20,18 @@ pub struct ApiError {
     cause: Option<anyhow::Error>,
 }
 
-#[derive(Serialize)]
-struct Problem<'a> {
+/// RFC 9457 problem details, with a stable code.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct Problem<'a> {
+    /// Always `about:blank`: the code tells the problems apart.
     r#type: &'static str,
+    /// The status in words.
     title: &'static str,
+    /// The HTTP status.
     status: u16,
+    /// What is wrong, in `snake_case`; stable.
     code: &'static str,
+    /// What is wrong and what to do, for people.
     detail: &'a str,
 }
 
@@ -39,6 +45,26 @@ impl ApiError {
     pub fn unavailable(detail: impl Into<String>, retry_after_seconds: u32) -> Self {
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
         Self { retry_after_seconds: Some(retry_after_seconds), ..error }
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// The sentence for the caller.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// When the caller may send the same again, if that may help.
+    pub fn retry_after_seconds(&self) -> Option<u32> {
+        self.retry_after_seconds
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// Adds what really happened, for the log alone.

@@ -1,14 +1,27 @@
 //! HTTP: what the daemon answers, and the server that carries it.
 //!
-//! Only this module knows HTTP. A 2xx for an event is given only after its PubAck; errors are RFC 9457 problem+json.
+//! Only this module knows HTTP. A 2xx for an event is given only after its PubAck; errors are RFC 9457 problem+json, but for
+//! the routes that speak somebody else's protocol. What a request may see is its key's account, and nothing else.
 
 pub mod client_address; // whose request it is
 pub mod config; // what can be set
-pub mod error; // what is answered when something is wrong
-pub mod health; // alive, ready, metrics
-pub mod router; // all routes
 pub mod server; // connections, limits, drain
+pub mod router; // all routes
+pub mod state; // what the handlers work with
+pub mod error; // what is answered when something is wrong
+pub mod access; // who asks, and whether they may
+pub mod keys; // the keys that count
+pub mod rate; // how often a key may be used
+pub mod context; // a request's id and trace
+pub mod observe; // log line and metrics of each request
+pub mod cors; // pages of other origins
+pub mod body; // reading bodies within limits
+pub mod intake; // the way into the event stream
+pub mod track; // events, one or many
+pub mod identify; // who a customer is
+pub mod openapi; // the document that describes it all
+pub mod health; // alive, ready, metrics
 #[cfg(test)]
 mod tests;
 
-pub use self::config::Config;
+pub use self::{config::Config, state::Bridge};

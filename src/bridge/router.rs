@@ -1,15 +1,46 @@
-//! All routes, and what is answered where there is none.
+//! All routes, what surrounds them, and what is answered where there is none.
+//!
+//! A route is declared once, at its handler: path, method, bodies, and which keys open it. The router, `/openapi.json` and
+//! the tests' matrix of access all come from that declaration, so none can forget a route.
+
+use std::sync::Arc;
 
 use axum::{
     Router,
-    http::{Method, StatusCode, Uri},
+    http::{Method, StatusCode, Uri, header},
+    response::IntoResponse,
+    routing::get,
 };
+use utoipa_axum::router::OpenApiRouter;
 
-use super::error::ApiError;
+use super::{cors, error::ApiError, observe::Observer, openapi, state::Bridge, track};
+use crate::telemetry::metrics::Metrics;
 
-/// Adds the answers for unknown paths and methods; called last, when all routes are there.
-pub fn complete(routes: Router) -> Router {
-    routes.fallback(not_found).method_not_allowed_fallback(method_not_allowed)
+/// The routes of the API, and `/openapi.json` that describes them.
+pub fn api(bridge: Bridge) -> Router {
+    let (routes, mut document) = documented().with_state(bridge).split_for_parts();
+    openapi::complete(&mut document);
+    let text: Arc<str> = document.to_pretty_json().expect("the document has only plain values").into();
+    routes.route("/openapi.json", get(move || async move { openapi_json(&text) }))
+}
+
+fn documented() -> OpenApiRouter<Bridge> {
+    OpenApiRouter::new().merge(track::routes())
+}
+
+fn openapi_json(text: &str) -> impl IntoResponse + use<> {
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "max-age=300")];
+    (headers, text.to_owned())
+}
+
+/// Adds the answers for unknown paths and methods, and what observes all requests; called last, when all routes are there.
+pub fn complete(routes: Router, metrics: &Metrics) -> Router {
+    let observer = Observer::new(metrics.clone());
+    routes
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(axum::middleware::from_fn(cors::allow))
+        .layer(axum::middleware::from_fn_with_state(observer, super::observe::observe))
 }
 
 async fn not_found(uri: Uri) -> ApiError {

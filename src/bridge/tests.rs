@@ -32,6 +32,7 @@ fn config() -> Config {
     Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         header_read_timeout_seconds: 1,
+        body_read_timeout_seconds: 1,
         max_connections: 8,
         max_connections_per_client: 8,
         max_head_bytes: 8_192,
@@ -51,7 +52,11 @@ async fn serve_as(config: Config, routes: Router) -> Running {
     let server = Server::bind(config, certificates, Metrics::new(Timestamp::from_seconds(0))).await.unwrap();
     let (stop, hard) = (CancellationToken::new(), CancellationToken::new());
     let address = server.address();
-    let serving = TaskTracker::new().spawn(server.serve(router::complete(routes), stop.clone(), hard.clone()));
+    let serving = TaskTracker::new().spawn(server.serve(
+        router::complete(routes, &Metrics::new(Timestamp::from_seconds(0))),
+        stop.clone(),
+        hard.clone(),
+    ));
     Running { address, stop, hard, serving }
 }
 

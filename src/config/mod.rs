@@ -40,6 +40,10 @@ pub struct Config {
     pub postgres: store::Config,
     /// How HTTP is served.
     pub http: bridge::Config,
+    /// How events are taken over HTTP.
+    pub tracking: bridge::config::TrackingConfig,
+    /// What is kept of people.
+    pub privacy: bridge::config::PrivacyConfig,
     /// Where the rules stand.
     pub rules: pipeline::config::RulesConfig,
     /// How events are worked through.
@@ -131,6 +135,7 @@ impl Config {
         problems.extend(self.nats.problems().iter().map(ToString::to_string));
         problems.extend(self.postgres.problems());
         problems.extend(self.http.problems());
+        problems.extend(self.tracking.problems());
         problems.extend(self.rules.problems());
         problems.extend(self.pipeline.problems());
         problems.extend(self.alerts.problems());

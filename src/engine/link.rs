@@ -21,6 +21,8 @@ use crate::event::{
     time::Timestamp,
 };
 
+/// The names of the events that the daemon sends itself.
+pub(crate) const RESERVED_NAMES: [&str; 2] = [LINKED, TRANSFERRED];
 /// Tells a Stripe customer that it belongs to another one; `properties.customerId` says to which.
 pub(crate) const LINKED: &str = "subscription_linked";
 /// Brings a Stripe customer's state to the customer it was linked to.

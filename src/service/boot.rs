@@ -18,9 +18,14 @@ use tracing::{info, warn};
 use super::{clock::Clock, gauges::Gauges, lifecycle::Lifecycle, risk, systemd::ServiceManager};
 use crate::{
     bridge::{
+        Bridge,
         health::{Check, Operations},
+        intake::Intake,
+        keys::KeyRing,
+        rate::RateLimits,
         router,
         server::{Certificates, Server},
+        state,
     },
     config::{Config, Role},
     engine::partition::Policy,
@@ -68,9 +73,11 @@ pub async fn run(config: Config, announce: impl FnOnce(&Bound)) -> anyhow::Resul
     if parts.config.roles.contains(Role::Archive) {
         parts.start_archive().await?;
     }
-    parts.start_risk_service(question);
+    parts.start_risk_service(question.clone());
     parts.start_caretakers();
-    parts.serve(server);
+    let bridge =
+        if parts.config.roles.contains(Role::Bridge) { Some(parts.start_bridge(question).await?) } else { None };
+    parts.serve(server, bridge);
     announce(&bound);
     lifecycle.manager().ready();
     info!(version = env!("CARGO_PKG_VERSION"), http = %bound.http, "churnd is running");
@@ -222,12 +229,40 @@ impl Parts {
     }
 
     fn start_risk_service(&self, worker: Option<mpsc::Sender<RiskQuestion>>) {
-        let desk = RiskDesk { worker, store: self.store.clone(), rules: self.rules.subscribe(), now: self.now() };
+        let desk = self.risk_desk(worker);
         let (client, tracker) = (self.asking.clone(), self.tracker.clone());
         let stop: CancellationToken = self.lifecycle.closing().clone();
         self.lifecycle.spawn_front("risk service", async move {
             risk::serve(client, tracker, stop, desk).await.context("the risk service cannot be offered")
         });
+    }
+
+    fn risk_desk(&self, worker: Option<mpsc::Sender<RiskQuestion>>) -> RiskDesk {
+        RiskDesk { worker, store: self.store.clone(), rules: self.rules.subscribe(), now: self.now() }
+    }
+
+    /// Puts together what the API works with, and starts what keeps its keys fresh.
+    async fn start_bridge(&self, worker: Option<mpsc::Sender<RiskQuestion>>) -> anyhow::Result<Bridge> {
+        let keys = KeyRing::new(self.store.clone(), self.now());
+        keys.refresh().await.context("cannot read the keys")?;
+        let rates = RateLimits::default();
+        let tracking = self.config.tracking.clone();
+        let intake = Intake::new(self.publisher(), self.metrics.clone(), tracking.publish_patience());
+        let closing = self.lifecycle.closing().clone();
+        self.lifecycle.spawn_front("keys", keys.clone().run(closing.clone()));
+        self.lifecycle.spawn_front("rate limits", rates.clone().run(closing));
+        Ok(Bridge::new(state::Parts {
+            keys,
+            rates,
+            intake,
+            store: self.store.clone(),
+            desk: self.risk_desk(worker),
+            metrics: self.metrics.clone(),
+            now: self.now(),
+            body_time: self.config.http.body_read_timeout(),
+            tracking,
+            privacy: self.config.privacy.clone(),
+        }))
     }
 
     /// Starts what keeps accounts, rules and gauges fresh.
@@ -258,8 +293,13 @@ impl Parts {
         self.lifecycle.spawn_watchdog(move || stuck(&progress));
     }
 
-    fn serve(&self, server: Server) {
-        let routes = router::complete(Operations::new(self.metrics.clone(), self.checks()).routes());
+    fn serve(&self, server: Server, bridge: Option<Bridge>) {
+        let operations = Operations::new(self.metrics.clone(), self.checks()).routes();
+        let routes = match bridge {
+            Some(bridge) => operations.merge(router::api(bridge)),
+            None => operations,
+        };
+        let routes = router::complete(routes, &self.metrics);
         let (closing, hard) = (self.lifecycle.closing().clone(), self.lifecycle.hard().clone());
         self.lifecycle.spawn_front("http", async move {
             server.serve(routes, closing, hard).await;

@@ -74,6 +74,8 @@ labels! {
     ResultLabel { result }
     /// Why something happened.
     ReasonLabel { reason }
+    /// Of which kind something is.
+    KindLabel { kind }
     /// What made something happen.
     CauseLabel { cause }
     /// What something is for.
@@ -86,6 +88,21 @@ labels! {
     DeadLabels { stage, reason }
     /// An alert's kind and level.
     AlertLabels { kind, level }
+    /// Where an event came in, and what became of it there.
+    IngestLabels { source, result }
+    /// A route of the HTTP API as it is declared, never a path as it was asked for.
+    RouteLabel { route }
+}
+
+/// A request's route, method and answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// The route as it is declared.
+    pub route: &'static str,
+    /// The method; `other` for those that no route has.
+    pub method: &'static str,
+    /// The status.
+    pub code: u16,
 }
 
 /// A partition's number.
@@ -247,6 +264,23 @@ metrics! {
     /// When our TLS certificate ends, in Unix time.
     tls_certificate_expiry_timestamp_seconds: Family<PurposeLabel, Whole> =
         "churnd_tls_certificate_expiry_timestamp_seconds";
+    /// HTTP requests answered, by route, method and status.
+    http_requests: Family<RequestLabels, Counter> = "churnd_http_requests_total";
+    /// Time from a request's head to its answer's head.
+    http_request_duration_seconds: Family<RouteLabel, Histogram> = "churnd_http_request_duration_seconds",
+        Family::new_with_constructor(durations as fn() -> Histogram);
+    /// HTTP requests that are being worked on.
+    http_in_flight: Whole = "churnd_http_in_flight";
+    /// Events that came in over HTTP, by where, and by what became of them.
+    ingest_events: Family<IngestLabels, Counter> = "churnd_ingest_events_total";
+    /// Bytes of the events that were accepted over HTTP.
+    ingest_bytes: Counter = "churnd_ingest_bytes_total";
+    /// Time from an event's publishing to the stream's confirmation.
+    publish_ack_duration_seconds: Histogram = "churnd_publish_ack_duration_seconds", durations();
+    /// Requests whose key opened nothing, by reason.
+    auth_failures: Family<ReasonLabel, Counter> = "churnd_auth_failures_total";
+    /// Requests that came too often, by the kind of their key.
+    rate_limited: Family<KindLabel, Counter> = "churnd_rate_limited_total";
 }
 
 /// The metrics of this process; all clones count on the same.

@@ -20,7 +20,7 @@ const DIRECTIONS: [(&str, &[&str]); 13] = [
     ("stream", &["event", "engine", "telemetry"]),
     ("store", &["event", "engine", "telemetry"]),
     ("pipeline", &["event", "engine", "telemetry", "service::clock", "stream", "store"]),
-    ("bridge", &["event", "engine", "telemetry", "service::clock", "stream", "store"]),
+    ("bridge", &["event", "engine", "telemetry", "service::clock", "stream", "store", "pipeline"]),
     ("notify", &["event", "engine", "telemetry", "service::clock", "stream", "store"]),
     ("config", &["event", "engine", "telemetry", "stream", "store", "pipeline", "bridge", "notify", "service"]),
     (

@@ -1,0 +1,65 @@
+//! What the handlers work with.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::{
+    config::{PrivacyConfig, TrackingConfig},
+    intake::Intake,
+    keys::KeyRing,
+    rate::RateLimits,
+};
+use crate::{event::time::Timestamp, pipeline::risk::RiskDesk, store::Store, telemetry::metrics::Metrics};
+
+/// What the handlers work with; cheap to clone.
+#[derive(Clone)]
+pub struct Bridge(Arc<Parts>);
+
+/// The parts of a [`Bridge`], put together at the start.
+pub struct Parts {
+    /// The keys that count.
+    pub keys: KeyRing,
+    /// How often a key may be used.
+    pub rates: RateLimits,
+    /// The way into the event stream.
+    pub intake: Intake,
+    /// Postgres, for what is read.
+    pub store: Store,
+    /// Who knows a customer's risk.
+    pub desk: RiskDesk,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The time.
+    pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// How long a request's body may take to come.
+    pub body_time: Duration,
+    /// The settings for tracking.
+    pub tracking: TrackingConfig,
+    /// The settings for personal data.
+    pub privacy: PrivacyConfig,
+}
+
+impl Bridge {
+    /// Shares the parts with all handlers.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        (self.0.now)()
+    }
+}
+
+impl std::ops::Deref for Bridge {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Bridge {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Bridge")
+    }
+}
