@@ -3,19 +3,16 @@
 //! [`Tracker`] takes any key, with its origins and its rate; [`Reader`] takes secret keys only. A key opens its own account
 //! and nothing else: no handler takes an account from a path, a query or a body.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
-    sync::Arc,
-};
+use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
 
 use axum::{
-    extract::{ConnectInfo, FromRequestParts},
+    extract::FromRequestParts,
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use data_encoding::{BASE64, BASE64_NOPAD};
 
 use super::{
+    client_address::ClientAddress,
     error::ApiError,
     keys::{Key, KeyRefusal},
     state::Bridge,
@@ -142,7 +139,7 @@ fn foreign_origin() -> ApiError {
 
 /// Where the request came from.
 pub(super) fn client_of(parts: &Parts) -> Option<IpAddr> {
-    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip())
+    parts.extensions.get::<ClientAddress>().map(|client| client.0)
 }
 
 /// The key's text, from the first place that has one.

@@ -3,6 +3,7 @@
 //! Only this module knows HTTP. A 2xx for an event is given only after its PubAck; errors are RFC 9457 problem+json, but for
 //! the routes that speak somebody else's protocol. What a request may see is its key's account, and nothing else.
 
+pub mod client_address; // whose request it is
 pub mod config; // what can be set
 pub mod server; // connections, limits, drain
 pub mod router; // all routes
