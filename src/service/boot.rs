@@ -73,7 +73,10 @@ pub async fn run(config: Config, announce: impl FnOnce(&Bound)) -> anyhow::Resul
     if parts.config.roles.contains(Role::Archive) {
         parts.start_archive().await?;
     }
-    parts.start_risk_service(question.clone());
+    // Where customers are not worked on, answers would be as old as the last checkpoint.
+    if let Some(worker) = &question {
+        parts.start_risk_service(worker.clone());
+    }
     parts.start_caretakers();
     let bridge =
         if parts.config.roles.contains(Role::Bridge) { Some(parts.start_bridge(question).await?) } else { None };
@@ -228,8 +231,8 @@ impl Parts {
         Ok(())
     }
 
-    fn start_risk_service(&self, worker: Option<mpsc::Sender<RiskQuestion>>) {
-        let desk = self.risk_desk(worker);
+    fn start_risk_service(&self, worker: mpsc::Sender<RiskQuestion>) {
+        let desk = self.risk_desk(Some(worker));
         let (client, tracker) = (self.asking.clone(), self.tracker.clone());
         let stop: CancellationToken = self.lifecycle.closing().clone();
         self.lifecycle.spawn_front("risk service", async move {
