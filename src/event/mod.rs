@@ -11,3 +11,4 @@ pub mod fact;
 pub mod decode;
 pub mod sentiment;
 pub mod stripe;
+pub mod segment;
