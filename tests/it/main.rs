@@ -8,6 +8,7 @@ mod score; // `churnd score` against the model
 mod cli; // each command once for real
 mod track; // events over HTTP, and whom a key lets in
 mod segment; // Segment's API, as each SDK speaks it
+mod sentry; // errors are reported, and nobody's data with them
 mod thread; // one event through all layers, and through a crash
 mod instances; // several instances, asleep, killed, coming and going
 mod poison; // bad messages and their second life
