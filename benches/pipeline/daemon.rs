@@ -25,16 +25,21 @@ use super::site::{Database, Site};
 
 /// The argument that makes this executable a daemon.
 pub(crate) const FLAG: &str = "--as-daemon";
-const READY: &str = "ready";
+/// What a child says when it is up, followed by its address.
+pub(crate) const READY: &str = "ready";
 const START: Duration = Duration::from_secs(30);
 
 /// What `main` does in the child.
 pub(crate) fn run() -> anyhow::Result<()> {
-    let sources = Sources { environment: env::vars().collect(), ..Sources::default() };
-    let config = Config::load(&sources)?;
+    let config = settings()?;
     telemetry::log::init(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(boot::run(config, |_| println!("{READY}")))
+    runtime.block_on(boot::run(config, |bound| println!("{READY} {}", bound.http)))
+}
+
+/// The settings of a child.
+pub(crate) fn settings() -> anyhow::Result<Config> {
+    Ok(Config::load(&Sources { environment: env::vars().collect(), ..Sources::default() })?)
 }
 
 /// A running daemon; killed when dropped.
@@ -48,10 +53,15 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Executes a daemon that reads the site's events into the database.
     pub(crate) fn start(site: &Site, database: &Database) -> anyhow::Result<Self> {
+        Self::start_as(site, database, "engine,bridge")
+    }
+
+    /// Executes a daemon of some roles.
+    pub(crate) fn start_as(site: &Site, database: &Database, roles: &str) -> anyhow::Result<Self> {
         let mut command = Command::new(env::current_exe()?);
         command.arg(FLAG).kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped());
         command.env("CHURND__NATS__URL", site.nats.url()).env("CHURND__POSTGRES__URL", &database.url);
-        command.env("CHURND__ROLES", "engine,bridge").env("CHURND__HTTP__LISTEN", "127.0.0.1:0");
+        command.env("CHURND__ROLES", roles).env("CHURND__HTTP__LISTEN", "127.0.0.1:0");
         if env::var_os("CHURND__LOG__LEVEL").is_none() {
             command.env("CHURND__LOG__LEVEL", "warn");
         }
@@ -61,14 +71,14 @@ impl Daemon {
         Ok(Self { child, pid, started })
     }
 
-    /// Waits until it says that it is up.
-    pub(crate) async fn ready(&mut self) -> anyhow::Result<()> {
+    /// Waits until it says that it is up, and where.
+    pub(crate) async fn ready(&mut self) -> anyhow::Result<String> {
         let output = self.child.stdout.take().context("the daemon was waited for already")?;
         let mut lines = BufReader::new(output).lines();
         let line =
             tokio::time::timeout(START, lines.next_line()).await.context("the daemon did not start in time")??;
-        ensure!(line.as_deref() == Some(READY), "the daemon ended at its start");
-        Ok(())
+        let line = line.context("the daemon ended at its start")?;
+        Ok(line.strip_prefix(READY).context("the daemon said something else")?.trim().to_owned())
     }
 
     pub(crate) fn pid(&self) -> i32 {

@@ -1,7 +1,7 @@
 //! Measures churnd as a whole: the real daemon in a process of its own, beside a real `nats-server` and a Postgres that
 //! syncs to disk. `scripts/bench` runs it.
 //!
-//!     pipeline [--quick] [throughput | engine | latency | recovery | growth]...
+//!     pipeline [--quick] [throughput | engine | latency | recovery | growth | http]...
 //!
 //! Machines differ and are noisy, so rates are told relative to a bare reader that drains the same stream at the same
 //! time, and beside the CPU seconds that each process spent.
@@ -9,6 +9,7 @@
 mod catch_up; // daemon and bare reader in turn on one stream; growth
 mod daemon; // the daemon as a child process: this executable, called again
 mod engine; // decoding and scoring alone, on one core
+mod http; // tracking over HTTP
 mod latency; // from an event to its alert
 mod load; // the events
 mod process; // what the kernel says of a process
@@ -54,13 +55,14 @@ const QUICK: Scale = Scale {
     latency_seconds: 3,
 };
 
-const SECTIONS: [&str; 5] = ["throughput", "engine", "latency", "recovery", "growth"];
+const SECTIONS: [&str; 6] = ["throughput", "engine", "latency", "recovery", "growth", "http"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments.as_slice() {
         [daemon::FLAG] => daemon::run(),
+        [http::FLAG] => http::run(),
         [reader::FLAG, url, events] => reader::run(url, events),
         arguments => measure(arguments),
     };
@@ -99,6 +101,9 @@ fn measure(arguments: &[&str]) -> anyhow::Result<()> {
         }
         if wants("growth") {
             catch_up::measure_growth(&mut site, scale, &mut report).await?;
+        }
+        if wants("http") {
+            http::measure(&mut site, scale, &mut report).await?;
         }
         anyhow::Ok(())
     })?;

@@ -168,10 +168,14 @@ async fn declare_streams(context: &jetstream::Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn migrate(url: &str) -> anyhow::Result<()> {
+/// The settings for a database.
+pub(crate) fn settings_of(url: &str) -> anyhow::Result<Config> {
     let environment = vec![("CHURND__POSTGRES__URL".to_owned(), url.to_owned())];
-    let config = Config::load(&Sources { environment, ..Sources::default() })?;
-    let store = Store::connect(&config.postgres)?;
+    Ok(Config::load(&Sources { environment, ..Sources::default() })?)
+}
+
+async fn migrate(url: &str) -> anyhow::Result<()> {
+    let store = Store::connect(&settings_of(url)?.postgres)?;
     store.migrate().await?;
     store.add_account(&AccountId::parse(ACCOUNT)?, "Acme").await?;
     store.close();

@@ -3,19 +3,16 @@
 //! [`Tracker`] takes any key, with its origins and its rate; [`Reader`] takes secret keys only. A key opens its own account
 //! and nothing else: no handler takes an account from a path, a query or a body.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
-    sync::Arc,
-};
+use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
 
 use axum::{
-    extract::{ConnectInfo, FromRequestParts},
+    extract::FromRequestParts,
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use data_encoding::{BASE64, BASE64_NOPAD};
 
 use super::{
+    client_address::ClientAddress,
     error::ApiError,
     keys::{Key, KeyRefusal},
     state::Bridge,
@@ -136,13 +133,13 @@ fn publishable() -> ApiError {
 }
 
 fn foreign_origin() -> ApiError {
-    let detail = "this key may not be used from this web origin: see `churnd key origins`";
+    let detail = "this key may not be used from this web origin: `churnd key list` shows its origins, and a new key may have others";
     ApiError::new(StatusCode::FORBIDDEN, "origin_not_allowed", detail)
 }
 
 /// Where the request came from.
 pub(super) fn client_of(parts: &Parts) -> Option<IpAddr> {
-    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip())
+    parts.extensions.get::<ClientAddress>().map(|client| client.0)
 }
 
 /// The key's text, from the first place that has one.

@@ -1,8 +1,13 @@
 //! The settings under `[http]`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
+
+use super::{
+    client_address::TrustedProxies,
+    server::{CertificateError, Certificates},
+};
 
 /// How HTTP is served. Defaults and their meaning stand in `config/churnd.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -16,6 +21,18 @@ pub struct Config {
     pub body_read_timeout_seconds: u64,
     /// Connections served at once.
     pub max_connections: usize,
+    /// Connections of one client served at once.
+    pub max_connections_per_client: usize,
+    /// How large a request's head may be.
+    pub max_head_bytes: usize,
+    /// How many headers a request may have.
+    pub max_headers: usize,
+    /// Whose forwarding headers are believed.
+    pub trusted_proxies: TrustedProxies,
+    /// Our certificate, if TLS is spoken.
+    pub tls_certificate_file: Option<PathBuf>,
+    /// Its key.
+    pub tls_key_file: Option<PathBuf>,
 }
 
 /// The settings under `[tracking]`.
@@ -58,6 +75,22 @@ impl Config {
         Duration::from_secs(self.header_read_timeout_seconds)
     }
 
+    /// The certificate and its key, if TLS is to be spoken.
+    pub fn certificates(&self) -> Result<Option<Certificates>, CertificateError> {
+        match (&self.tls_certificate_file, &self.tls_key_file) {
+            (Some(certificate), Some(key)) => Certificates::load(certificate, key).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn problem_of_tls(&self) -> Option<String> {
+        match (&self.tls_certificate_file, &self.tls_key_file) {
+            (Some(_), None) => Some("http.tls_key_file is not set: http.tls_certificate_file needs it".to_owned()),
+            (None, Some(_)) => Some("http.tls_certificate_file is not set: http.tls_key_file needs it".to_owned()),
+            _ => self.certificates().err().map(|error| error.to_string()),
+        }
+    }
+
     /// How long a request's body may take to come.
     pub fn body_read_timeout(&self) -> Duration {
         Duration::from_secs(self.body_read_timeout_seconds)
@@ -78,6 +111,18 @@ impl Config {
             let count = self.max_connections;
             problems.push(format!("http.max_connections is {count}: it must lie between 1 and 100000"));
         }
+        if !(1..=100_000).contains(&self.max_connections_per_client) {
+            let count = self.max_connections_per_client;
+            problems.push(format!("http.max_connections_per_client is {count}: it must lie between 1 and 100000"));
+        }
+        if !(8_192..=1_048_576).contains(&self.max_head_bytes) {
+            let bytes = self.max_head_bytes;
+            problems.push(format!("http.max_head_bytes is {bytes}: it must lie between 8192 and 1048576"));
+        }
+        if !(10..=1_000).contains(&self.max_headers) {
+            problems.push(format!("http.max_headers is {}: it must lie between 10 and 1000", self.max_headers));
+        }
+        problems.extend(self.problem_of_tls());
         problems
     }
 }

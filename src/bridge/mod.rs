@@ -3,6 +3,7 @@
 //! Only this module knows HTTP. A 2xx for an event is given only after its PubAck; errors are RFC 9457 problem+json, but for
 //! the routes that speak somebody else's protocol. What a request may see is its key's account, and nothing else.
 
+pub mod client_address; // whose request it is
 pub mod config; // what can be set
 pub mod server; // connections, limits, drain
 pub mod router; // all routes
@@ -19,6 +20,7 @@ pub mod intake; // the way into the event stream
 pub mod track; // events, one or many
 pub mod identify; // who a customer is
 pub mod erasure; // erasing a customer
+pub mod script; // the browser snippet
 pub mod openapi; // the document that describes it all
 pub mod health; // alive, ready, metrics
 #[cfg(test)]

@@ -14,6 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Config,
+    client_address::{ClientAddress, TrustedProxies},
     health::{Check, Operations},
     router,
     server::Server,
@@ -27,16 +28,28 @@ struct Running {
     serving: JoinHandle<()>,
 }
 
-async fn serve(routes: Router) -> Running {
-    let listen = "127.0.0.1:0".parse().unwrap();
-    let server = Server::bind(Config {
-        listen,
+fn config() -> Config {
+    Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
         header_read_timeout_seconds: 1,
         body_read_timeout_seconds: 1,
         max_connections: 8,
-    })
-    .await
-    .unwrap();
+        max_connections_per_client: 8,
+        max_head_bytes: 8_192,
+        max_headers: 100,
+        trusted_proxies: TrustedProxies::default(),
+        tls_certificate_file: None,
+        tls_key_file: None,
+    }
+}
+
+async fn serve(routes: Router) -> Running {
+    serve_as(config(), routes).await
+}
+
+async fn serve_as(config: Config, routes: Router) -> Running {
+    let certificates = config.certificates().unwrap();
+    let server = Server::bind(config, certificates, Metrics::new(Timestamp::from_seconds(0))).await.unwrap();
     let (stop, hard) = (CancellationToken::new(), CancellationToken::new());
     let address = server.address();
     let serving = TaskTracker::new().spawn(server.serve(
@@ -172,4 +185,174 @@ async fn hard_stop_does_not_wait() {
     running.hard.cancel();
     running.serving.await.unwrap();
     asking.abort();
+}
+
+#[tokio::test]
+async fn ambiguous_requests_get_400_after_earlier_answers_and_nothing_behind_them() {
+    let running = serve(operations(Vec::new())).await;
+    let good = "GET /livez HTTP/1.1\r\nhost: churnd\r\n\r\n";
+    for bad in [
+        "POST /livez HTTP/1.1\r\nhost: churnd\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /livez HTTP/1.1\r\nhost: churnd\r\ntransfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n0\r\n\r\n",
+        "GET /livez HTTP/1.1\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nhost: churnd\r\nx : y\r\n\r\n",
+        "GET /livez HTTP/1.1\nhost: churnd\n\n",
+        "GET /livez\r\n\r\n",
+        "\0",
+    ] {
+        let answer = exchange(running.address, &format!("{good}{bad}{good}")).await;
+        let lines: Vec<&str> = answer.lines().filter(|line| line.starts_with("HTTP/1.1 ")).collect();
+        assert_eq!(lines, ["HTTP/1.1 200 OK", "HTTP/1.1 400 Bad Request"], "{bad:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn chunks_that_cannot_be_read_end_the_connection() {
+    let take = |body: axum::body::Bytes| async move { body.len().to_string() };
+    let running = serve(Router::new().route("/", axum::routing::post(take))).await;
+    let head = "POST / HTTP/1.1\r\nhost: churnd\r\ntransfer-encoding: chunked\r\n\r\n";
+    let next = "POST / HTTP/1.1\r\nhost: churnd\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let answer = exchange(running.address, &format!("{head}5\r\nhello\r\n0\r\n\r\n{next}")).await;
+    assert!(answer.matches("HTTP/1.1 200 OK").count() == 2 && answer.ends_with('0'), "{answer}");
+    for body in ["5\r\nhello0\r\n\r\n", "+5\r\nhello\r\n0\r\n\r\n", "5\nhello\r\n0\r\n\r\n", "0\r\nhost: b\r\n\r\n"] {
+        let answer = exchange(running.address, &format!("{head}{body}{next}")).await;
+        assert!(!answer.contains("200 OK") && answer.matches("HTTP/1.1 ").count() <= 1, "{body:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn heads_that_are_too_large_or_have_too_many_headers_are_told_so() {
+    let running = serve_as(Config { max_headers: 20, ..config() }, operations(Vec::new())).await;
+    let large = format!("x: {}\r\n", "y".repeat(8_192));
+    let many = "x: y\r\n".repeat(20);
+    for lines in [large, many] {
+        let answer = exchange(running.address, &format!("GET /livez HTTP/1.1\r\nhost: churnd\r\n{lines}\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_gets_so_many_connections_and_no_more() {
+    let running = serve_as(Config { max_connections_per_client: 2, ..config() }, operations(Vec::new())).await;
+    let mut one = TcpStream::connect(running.address).await.unwrap();
+    let two = TcpStream::connect(running.address).await.unwrap();
+    let mut told = String::new();
+    TcpStream::connect(running.address).await.unwrap().read_to_string(&mut told).await.unwrap();
+    assert!(told.starts_with("HTTP/1.1 429 ") && told.contains("retry-after: 1\r\n"), "{told}");
+    one.write_all(b"GET /livez HTTP/1.1\r\nhost: churnd\r\n\r\n").await.unwrap();
+    one.read_exact(&mut [0; 16]).await.unwrap();
+    drop((one, two));
+    let free = async {
+        while !get_path(running.address, "/livez").await.starts_with("HTTP/1.1 200 ") {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(10), free).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_clients_address_comes_through_trusted_proxies_only() {
+    let told = |client: axum::Extension<ClientAddress>| async move { client.0.0.to_string() };
+    let request = "GET / HTTP/1.1\r\nhost: churnd\r\nx-forwarded-for: 198.51.100.7\r\nconnection: close\r\n\r\n";
+    let trusting: TrustedProxies = serde_json::from_str(r#"["127.0.0.0/8"]"#).unwrap();
+    for (trusted_proxies, client) in [(TrustedProxies::default(), "127.0.0.1"), (trusting, "198.51.100.7")] {
+        let running = serve_as(Config { trusted_proxies, ..config() }, Router::new().route("/", get(told))).await;
+        assert!(exchange(running.address, request).await.ends_with(client));
+    }
+}
+
+mod tls {
+    //! The same server, spoken to over TLS.
+
+    use std::{path::Path, sync::Arc};
+
+    use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
+    use tokio_rustls::{TlsConnector, client::TlsStream};
+
+    use super::*;
+
+    fn write_pair(dir: &Path) -> CertificateDer<'static> {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
+        std::fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        made.cert.der().clone()
+    }
+
+    fn tls_config(dir: &Path) -> Config {
+        Config { tls_certificate_file: Some(dir.join("cert.pem")), tls_key_file: Some(dir.join("key.pem")), ..config() }
+    }
+
+    async fn connect(address: SocketAddr, root: &CertificateDer<'static>) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(root.clone()).unwrap();
+        let mut client = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let stream = TcpStream::connect(address).await.unwrap();
+        TlsConnector::from(Arc::new(client)).connect("localhost".try_into().unwrap(), stream).await
+    }
+
+    async fn ask(stream: &mut TlsStream<TcpStream>, request: &str) -> String {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    const LIVEZ: &str = "GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+
+    #[tokio::test]
+    async fn requests_are_answered_guarded_and_drained() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = write_pair(dir.path());
+        let running = serve_as(tls_config(dir.path()), operations(Vec::new())).await;
+        let mut stream = connect(running.address, &root).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+        assert!(ask(&mut stream, LIVEZ).await.ends_with("ok\n"));
+        let bad = "GET /livez HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n";
+        let answer = ask(&mut connect(running.address, &root).await.unwrap(), &format!("{bad}{LIVEZ}")).await;
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.matches("HTTP/1.1").count() == 1, "{answer}");
+        // One connection that is idle, one in the middle of its handshake, one that does not speak TLS.
+        let mut idle = connect(running.address, &root).await.unwrap();
+        let mut silent = TcpStream::connect(running.address).await.unwrap();
+        let plain = TcpStream::connect(running.address).await.unwrap();
+        plain.try_write(LIVEZ.as_bytes()).unwrap();
+        running.stop.cancel();
+        timeout(Duration::from_secs(5), running.serving).await.unwrap().unwrap();
+        idle.read_to_end(&mut Vec::new()).await.unwrap();
+        assert_eq!(silent.read(&mut [0; 1]).await.unwrap_or(0), 0);
+    }
+
+    #[tokio::test]
+    async fn slow_handshakes_are_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        write_pair(dir.path());
+        let running = serve_as(tls_config(dir.path()), operations(Vec::new())).await;
+        let mut silent = TcpStream::connect(running.address).await.unwrap();
+        silent.write_all(&[0x16, 0x03, 0x01]).await.unwrap();
+        let end = timeout(Duration::from_secs(10), silent.read(&mut [0; 1])).await.expect("the server must close");
+        assert_eq!(end.unwrap_or(0), 0);
+    }
+
+    #[tokio::test]
+    async fn a_new_certificate_serves_new_connections() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = write_pair(dir.path());
+        let config = tls_config(dir.path());
+        let certificates = config.certificates().unwrap();
+        let server =
+            Server::bind(config, certificates.clone(), Metrics::new(Timestamp::from_seconds(0))).await.unwrap();
+        let (address, stop, hard) = (server.address(), CancellationToken::new(), CancellationToken::new());
+        TaskTracker::new().spawn(server.serve(operations(Vec::new()), stop.clone(), hard));
+        let mut before = connect(address, &old).await.unwrap();
+        let new = write_pair(dir.path());
+        certificates.unwrap().reload().unwrap();
+        assert!(connect(address, &old).await.is_err(), "the old certificate is gone");
+        assert!(ask(&mut connect(address, &new).await.unwrap(), LIVEZ).await.ends_with("ok\n"));
+        assert!(ask(&mut before, LIVEZ).await.ends_with("ok\n"), "connections that stand go on");
+        stop.cancel();
+    }
 }

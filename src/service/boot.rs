@@ -24,7 +24,7 @@ use crate::{
         keys::KeyRing,
         rate::RateLimits,
         router,
-        server::Server,
+        server::{Certificates, Server},
         state,
     },
     config::{Config, Role},
@@ -48,7 +48,7 @@ use crate::{
         reader::ReaderCounters,
         topology,
     },
-    telemetry::metrics::Metrics,
+    telemetry::metrics::{Metrics, PurposeLabel, ResultLabel},
 };
 
 /// How often the accounts are looked up.
@@ -74,7 +74,10 @@ pub async fn run(config: Config, announce: impl FnOnce(&Bound)) -> anyhow::Resul
     if parts.config.roles.contains(Role::Archive) {
         parts.start_archive().await?;
     }
-    parts.start_risk_service(question.clone());
+    // Where customers are not worked on, answers would be as old as the last checkpoint.
+    if let Some(worker) = &question {
+        parts.start_risk_service(worker.clone());
+    }
     parts.start_caretakers();
     let bridge =
         if parts.config.roles.contains(Role::Bridge) { Some(parts.start_bridge(question).await?) } else { None };
@@ -92,6 +95,7 @@ struct Parts {
     lifecycle: Lifecycle,
     clock: Clock,
     metrics: Metrics,
+    certificates: Option<Certificates>,
     store: Store,
     /// Connections of their own: reading must not wait behind publishing, nor a question behind either.
     reading: Client,
@@ -110,6 +114,8 @@ impl Parts {
         let book = RuleBook::load(&config.rules).context("the rules cannot be used")?;
         let metrics = Metrics::new(clock.now());
         metrics.set_rules_hash(&book.hash());
+        let certificates = config.http.certificates().context("TLS cannot be spoken")?;
+        show_expiry(&metrics, certificates.as_ref());
         let store = connect_postgres(&config.postgres).await?;
         let accounts = Accounts::new(store.clone(), clock.source());
         accounts.refresh().await.context("cannot look up the accounts")?;
@@ -120,6 +126,7 @@ impl Parts {
             lifecycle: lifecycle.clone(),
             clock,
             metrics,
+            certificates,
             store,
             reading,
             publishing,
@@ -135,7 +142,7 @@ impl Parts {
 
     async fn bind(&self) -> anyhow::Result<Server> {
         let listen = self.config.http.listen;
-        Server::bind(self.config.http.clone())
+        Server::bind(self.config.http.clone(), self.certificates.clone(), self.metrics.clone())
             .await
             .with_context(|| format!("cannot listen on {listen}: set http.listen to a free address"))
     }
@@ -233,8 +240,8 @@ impl Parts {
         Ok(())
     }
 
-    fn start_risk_service(&self, worker: Option<mpsc::Sender<RiskQuestion>>) {
-        let desk = self.risk_desk(worker);
+    fn start_risk_service(&self, worker: mpsc::Sender<RiskQuestion>) {
+        let desk = self.risk_desk(Some(worker));
         let (client, tracker) = (self.asking.clone(), self.tracker.clone());
         let stop: CancellationToken = self.lifecycle.closing().clone();
         self.lifecycle.spawn_front("risk service", async move {
@@ -286,8 +293,9 @@ impl Parts {
             }
         });
         let (rules, files, metrics) = (self.rules.clone(), self.config.rules.clone(), self.metrics.clone());
+        let certificates = self.certificates.clone();
         self.lifecycle.spawn_reloader(move || {
-            let outcome = reload_rules(&rules, &files, &metrics);
+            let outcome = reload(&rules, &files, certificates.as_ref(), &metrics);
             async move { outcome }
         });
         let gauges = Gauges::new(self.metrics.clone(), Arc::clone(&self.readers), [&self.reading, &self.publishing]);
@@ -337,24 +345,39 @@ fn stuck(progress: &watch::Receiver<Instant>) -> Result<(), String> {
     Err(format!("no progress for {} s while events wait", silent.as_secs()))
 }
 
+/// Reads again what can change while running. What cannot be used keeps nothing else from being replaced.
+fn reload(
+    rules: &watch::Sender<Arc<RuleBook>>,
+    files: &crate::pipeline::config::RulesConfig,
+    certificates: Option<&Certificates>,
+    metrics: &Metrics,
+) -> anyhow::Result<()> {
+    let of_certificate = certificates.map_or(Ok(()), Certificates::reload).context("the certificate in force stays");
+    show_expiry(metrics, certificates);
+    let of_rules = reload_rules(rules, files, metrics).context("the rules in force stay");
+    let result = if of_certificate.is_ok() && of_rules.is_ok() { "applied" } else { "refused" };
+    metrics.config_reloads.get_or_create(&ResultLabel { result }).inc();
+    match (of_rules, of_certificate) {
+        (Err(one), Err(other)) => Err(one.context(format!("{other:#}"))),
+        (one, other) => one.and(other),
+    }
+}
+
 fn reload_rules(
     rules: &watch::Sender<Arc<RuleBook>>,
     files: &crate::pipeline::config::RulesConfig,
     metrics: &Metrics,
 ) -> anyhow::Result<()> {
-    let count = |result| metrics.config_reloads.get_or_create(&crate::telemetry::metrics::ResultLabel { result }).inc();
-    match RuleBook::load(files) {
-        Ok(book) => {
-            metrics.set_rules_hash(&book.hash());
-            rules.send_replace(Arc::new(book));
-            count("applied");
-            Ok(())
-        }
-        Err(error) => {
-            count("refused");
-            Err(error).context("the rules in force stay")
-        }
-    }
+    let book = RuleBook::load(files)?;
+    metrics.set_rules_hash(&book.hash());
+    rules.send_replace(Arc::new(book));
+    Ok(())
+}
+
+fn show_expiry(metrics: &Metrics, certificates: Option<&Certificates>) {
+    let Some(expires) = certificates.and_then(Certificates::expires) else { return };
+    let gauge = metrics.tls_certificate_expiry_timestamp_seconds.get_or_create(&PurposeLabel { purpose: "http" });
+    gauge.set(expires.millis().div_euclid(1_000));
 }
 
 async fn connect_postgres(config: &store::Config) -> anyhow::Result<Store> {

@@ -85,6 +85,8 @@ labels! {
     KindLabel { kind }
     /// What made something happen.
     CauseLabel { cause }
+    /// What something is for.
+    PurposeLabel { purpose }
     /// A stage of the pipeline.
     StageLabel { stage }
     /// A stage and the kind of error met there.
@@ -268,6 +270,11 @@ metrics! {
     rescored_customers: Counter = "churnd_rescored_customers_total";
     /// Events written to the archive.
     archive_events: Counter = "churnd_archive_events_total";
+    /// Connections that were refused or ended by us, by reason: ambiguous requests, no agreement on TLS, too many of a client.
+    http_connections_refused: Family<ReasonLabel, Counter> = "churnd_http_connections_refused_total";
+    /// When our TLS certificate ends, in Unix time.
+    tls_certificate_expiry_timestamp_seconds: Family<PurposeLabel, Whole> =
+        "churnd_tls_certificate_expiry_timestamp_seconds";
     /// HTTP requests answered, by route, method and status.
     http_requests: Family<RequestLabels, Counter> = "churnd_http_requests_total";
     /// Time from a request's head to its answer's head.
