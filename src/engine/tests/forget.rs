@@ -38,8 +38,11 @@ fn apply(partition: &mut Partition, slot: Slot, body: &Value, at: Timestamp) {
     partition.apply(slot, Incoming { event: &event, at, sequence: StreamSequence(1) }, at);
 }
 
-fn failing() -> Value {
-    json!({"event": "subscription_canceled"})
+/// What raises a score, and an alert.
+fn fail(partition: &mut Partition, slot: Slot) {
+    for name in ["billing_page_view", "payment_failed"] {
+        apply(partition, slot, &named(name), START);
+    }
 }
 
 fn tokens(tokens: &[&str]) -> Vec<Box<str>> {
@@ -51,7 +54,7 @@ fn nothing_of_a_forgotten_customer_is_stored_and_the_others_are() {
     let mut partition = partition();
     for customer in ["gone", "stays"] {
         let slot = admit(&mut partition, "a", customer);
-        apply(&mut partition, slot, &failing(), START);
+        fail(&mut partition, slot);
     }
     partition.forget("a", &tokens(&["gone"]));
     assert!(partition.find("a.gone").is_none());
@@ -62,7 +65,7 @@ fn nothing_of_a_forgotten_customer_is_stored_and_the_others_are() {
             + checkpoint.outbox.iter().filter(|row| &*row.token == token).count()
     };
     assert_eq!((about("gone"), about("stays")), (0, 3));
-    assert_eq!(checkpoint.counters.received, 2, "its messages were counted and stay so");
+    assert_eq!(checkpoint.counters.received, 4, "its messages were counted and stay so");
 }
 
 #[test]
@@ -70,7 +73,7 @@ fn another_tenant_s_customer_of_the_same_name_stays() {
     let mut partition = partition();
     for account in ["a", "b"] {
         let slot = admit(&mut partition, account, "same");
-        apply(&mut partition, slot, &failing(), START);
+        fail(&mut partition, slot);
     }
     partition.forget("a", &tokens(&["same"]));
     let checkpoint = partition.take_checkpoint(START);
@@ -131,7 +134,7 @@ fn a_forgotten_customer_is_not_due_and_not_unsettled() {
 fn a_place_in_memory_is_used_again_without_anything_of_the_one_before() {
     let mut partition = partition();
     let slot = admit(&mut partition, "a", "gone");
-    apply(&mut partition, slot, &failing(), START);
+    fail(&mut partition, slot);
     partition.forget("a", &tokens(&["gone"]));
     let next = admit(&mut partition, "a", "next");
     assert_eq!(slot, next);

@@ -34,6 +34,21 @@ pub(crate) async fn violations(observer: &Observer<'_>, expected: &Expected<'_>)
     Ok(found)
 }
 
+/// Everything that is broken for those who are left, where customers were erased: messages are missing then.
+pub(crate) async fn violations_after_erasure(
+    observer: &Observer<'_>,
+    expected: &Expected<'_>,
+) -> Result<Vec<String>, Trouble> {
+    let mut found = compared(observer, expected).await?;
+    let broken = "SELECT count(*) FROM partitions
+        WHERE role = 'engine' AND received <> applied + duplicate + late + dead + suppressed";
+    if observer.number(broken).await? > 0 {
+        found.push("a partition's counters do not add up".to_owned());
+    }
+    found.extend(settled(observer, AFTERWARDS).await?);
+    Ok(found)
+}
+
 /// received = applied + duplicate + late + dead + suppressed in each partition, and all together are the stream's messages.
 async fn counted(observer: &Observer<'_>, messages: u64) -> Result<Vec<String>, Trouble> {
     let mut found = Vec::new();
