@@ -33,6 +33,7 @@ use crate::{
     pipeline::{
         accounts::Accounts,
         archive::Archiver,
+        erasure::Eraser,
         normalizer::Normalizer,
         outbox::Outbox,
         ownership::Ownership,
@@ -180,7 +181,15 @@ impl Parts {
             accounts: self.accounts.clone(),
             metrics: self.metrics.clone(),
         };
+        let eraser = Eraser {
+            store: self.store.clone(),
+            publisher: self.publisher(),
+            metrics: self.metrics.clone(),
+            now: self.now(),
+            settle: self.config.erasure.settle(),
+        };
         let (soft, hard) = (self.lifecycle.soft().clone(), self.lifecycle.hard().clone());
+        self.lifecycle.spawn_critical("erasure", eraser.run(soft.clone()));
         self.lifecycle.spawn_critical("outbox", outbox.run(hard));
         self.lifecycle.spawn_critical("ownership", ownership.run(soft.clone()));
         self.lifecycle.spawn_critical("worker", worker.run(Inlets { leases, questions, published }, soft.clone()));
