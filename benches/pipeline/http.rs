@@ -15,6 +15,7 @@ use churnd::{
     bridge::server::Server,
     event::ids::AccountId,
     store::{Store, keys::KeyKind},
+    telemetry::metrics::Metrics,
 };
 use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
@@ -45,7 +46,7 @@ const CONNECTIONS_FOR_BATCHES: usize = 8;
 pub(crate) fn run() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let server = Server::bind(daemon::settings()?.http).await?;
+        let server = Server::bind(daemon::settings()?.http, None, Metrics::new(super::site::now())).await?;
         println!("{} {}", daemon::READY, server.address());
         let routes = Router::new().route("/api/track", post(|| async { (StatusCode::ACCEPTED, "{\"id\":\"0\"}") }));
         server.serve(routes, CancellationToken::new(), CancellationToken::new()).await;

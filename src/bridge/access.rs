@@ -133,7 +133,7 @@ fn publishable() -> ApiError {
 }
 
 fn foreign_origin() -> ApiError {
-    let detail = "this key may not be used from this web origin: see `churnd key origins`";
+    let detail = "this key may not be used from this web origin: `churnd key list` shows its origins, and a new key may have others";
     ApiError::new(StatusCode::FORBIDDEN, "origin_not_allowed", detail)
 }
 

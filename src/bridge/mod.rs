@@ -19,6 +19,8 @@ pub mod body; // reading bodies within limits
 pub mod intake; // the way into the event stream
 pub mod track; // events, one or many
 pub mod identify; // who a customer is
+pub mod erasure; // erasing a customer
+pub mod script; // the browser snippet
 pub mod openapi; // the document that describes it all
 pub mod health; // alive, ready, metrics
 #[cfg(test)]

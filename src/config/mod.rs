@@ -52,6 +52,8 @@ pub struct Config {
     pub alerts: pipeline::config::AlertsConfig,
     /// How long events are kept.
     pub archive: pipeline::config::ArchiveConfig,
+    /// How customers are erased.
+    pub erasure: pipeline::config::ErasureConfig,
     /// How log lines are written.
     pub log: telemetry::log::Config,
     /// How long a drain may take.
@@ -140,6 +142,7 @@ impl Config {
         problems.extend(self.pipeline.problems());
         problems.extend(self.alerts.problems());
         problems.extend(self.archive.problems());
+        problems.extend(self.erasure.problems());
         problems.extend(self.log.problems());
         problems.extend(self.shutdown.problems());
         problems

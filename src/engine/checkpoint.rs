@@ -171,7 +171,7 @@ pub struct LinkRow {
     pub at: Timestamp,
 }
 
-/// How many messages had which end. `received = applied + duplicate + late + dead` at any commit.
+/// How many messages had which end. `received = applied + duplicate + late + dead + suppressed` at any commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Messages of the partition taken from the stream.
@@ -184,6 +184,8 @@ pub struct Counters {
     pub late: u64,
     /// Sent to the dead letters.
     pub dead: u64,
+    /// Dropped and erased because their customer was erased.
+    pub suppressed: u64,
 }
 
 /// What a partition changed since its last checkpoint.

@@ -33,6 +33,7 @@ use crate::{
     pipeline::{
         accounts::Accounts,
         archive::Archiver,
+        erasure::Eraser,
         normalizer::Normalizer,
         outbox::Outbox,
         ownership::Ownership,
@@ -73,7 +74,10 @@ pub async fn run(config: Config, announce: impl FnOnce(&Bound)) -> anyhow::Resul
     if parts.config.roles.contains(Role::Archive) {
         parts.start_archive().await?;
     }
-    parts.start_risk_service(question.clone());
+    // Where customers are not worked on, answers would be as old as the last checkpoint.
+    if let Some(worker) = &question {
+        parts.start_risk_service(worker.clone());
+    }
     parts.start_caretakers();
     let bridge =
         if parts.config.roles.contains(Role::Bridge) { Some(parts.start_bridge(question).await?) } else { None };
@@ -177,7 +181,15 @@ impl Parts {
             accounts: self.accounts.clone(),
             metrics: self.metrics.clone(),
         };
+        let eraser = Eraser {
+            store: self.store.clone(),
+            publisher: self.publisher(),
+            metrics: self.metrics.clone(),
+            now: self.now(),
+            settle: self.config.erasure.settle(),
+        };
         let (soft, hard) = (self.lifecycle.soft().clone(), self.lifecycle.hard().clone());
+        self.lifecycle.spawn_critical("erasure", eraser.run(soft.clone()));
         self.lifecycle.spawn_critical("outbox", outbox.run(hard));
         self.lifecycle.spawn_critical("ownership", ownership.run(soft.clone()));
         self.lifecycle.spawn_critical("worker", worker.run(Inlets { leases, questions, published }, soft.clone()));
@@ -228,8 +240,8 @@ impl Parts {
         Ok(())
     }
 
-    fn start_risk_service(&self, worker: Option<mpsc::Sender<RiskQuestion>>) {
-        let desk = self.risk_desk(worker);
+    fn start_risk_service(&self, worker: mpsc::Sender<RiskQuestion>) {
+        let desk = self.risk_desk(Some(worker));
         let (client, tracker) = (self.asking.clone(), self.tracker.clone());
         let stop: CancellationToken = self.lifecycle.closing().clone();
         self.lifecycle.spawn_front("risk service", async move {

@@ -22,6 +22,9 @@ pub mod states; // customers' states: load, due, pages
 pub mod outbox; // messages to publish
 pub mod stripe; // links, charges, waiting disputes
 pub mod archive; // every event, by day
+pub mod suppression; // who must not be stored any more, as keyed hashes
+pub mod erasure; // erasing a customer: who asked, how far it is
+mod erase_rows; // what is deleted of a customer
 pub mod queries; // the read side: lists, history, alerts, timeline
 
 #[cfg(test)]
@@ -30,9 +33,11 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use deadpool_postgres::Pool;
+use tokio::sync::OnceCell;
 
 pub use connect::Config;
 pub use error::StoreError;
+use suppression::SuppressionKey;
 
 /// The way to all tables; cheap to clone.
 #[derive(Clone)]
@@ -44,6 +49,7 @@ struct Shared {
     pool: Pool,
     transaction_timeout: Duration,
     lease: Duration,
+    suppression_key: OnceCell<SuppressionKey>,
 }
 
 impl Store {
@@ -53,6 +59,7 @@ impl Store {
             pool: config.pool()?,
             transaction_timeout: config.transaction_timeout(),
             lease: Duration::from_secs(config.lease_seconds),
+            suppression_key: OnceCell::new(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }

@@ -18,7 +18,10 @@ use async_nats::{
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, error::Elapsed},
+};
 use tracing::debug;
 
 use super::{BoxError, backoff::Backoff};
@@ -180,13 +183,16 @@ impl Publisher {
 
     /// Publishes one message and waits until it is stored, but not beyond `deadline`.
     pub async fn publish_until(&self, message: &Outgoing, deadline: Instant) -> Result<PubAck, PublishError> {
-        let _place = self.window.acquire().await.expect("the window is never closed");
+        let late =
+            |late: Elapsed| PublishError::Unconfirmed { subject: message.subject.to_string(), source: late.into() };
+        let place = tokio::time::timeout_at(deadline, self.window.acquire()).await.map_err(late)?;
+        let _place = place.expect("the window is never closed");
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
         loop {
             let error = match tokio::time::timeout_at(deadline, self.attempt(message)).await {
                 Ok(Ok(ack)) => return Ok(ack),
                 Ok(Err(error)) => error,
-                Err(late) => PublishError::Unconfirmed { subject: message.subject.to_string(), source: late.into() },
+                Err(elapsed) => late(elapsed),
             };
             let pause = backoff.next_wait();
             if !matches!(error, PublishError::Unconfirmed { .. }) || Instant::now() + pause >= deadline {

@@ -50,6 +50,13 @@ pub enum EventResult {
     late,
     /// It went to the dead letters.
     dead,
+    /// It was erased, because its customer was.
+    suppressed,
+}
+
+impl EventResult {
+    /// All of them.
+    const ALL: [Self; 5] = [Self::applied, Self::duplicate, Self::late, Self::dead, Self::suppressed];
 }
 
 /// Label `result` of [`Registered::events`].
@@ -239,6 +246,10 @@ metrics! {
     outbox_pending: Whole = "churnd_outbox_pending";
     /// How long the oldest message in the outbox has been waiting; 0 when it is empty.
     outbox_oldest_age_seconds: Age = "churnd_outbox_oldest_age_seconds";
+    /// Erasures of customers that are not done.
+    erasures_open: Whole = "churnd_erasures_open";
+    /// How long ago the oldest erasure that is not done was asked for; 0 when there is none.
+    erasure_oldest_age_seconds: Age = "churnd_erasure_oldest_age_seconds";
     /// Errors met, by stage and kind.
     errors: Family<ErrorLabels, Counter> = "churnd_errors_total";
     /// Messages that went to the dead letters, by stage and reason.
@@ -315,7 +326,7 @@ impl Metrics {
         registry.register("churnd_build", "The version that runs", build);
         registry.register_collector(Box::new(Process { started }));
         let metrics = Self(Arc::new(Inner { registered, registry }));
-        for result in [EventResult::applied, EventResult::duplicate, EventResult::late, EventResult::dead] {
+        for result in EventResult::ALL {
             metrics.count_events(result, 0);
         }
         metrics

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    io::Write as _,
+    io::{Read as _, Write as _},
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flate2::{Compression, write::GzEncoder};
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -217,6 +217,31 @@ async fn a_publishable_key_is_bound_to_its_rate_and_its_origins() {
     let answer = http::request(at, "OPTIONS", "/api/track", &preflight, b"").await.unwrap();
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (204, Some("https://app.example")));
     assert_eq!(answer.header("access-control-allow-credentials"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_snippet_is_served_with_headers_that_let_it_be_kept() {
+    let cluster = Cluster::start().await;
+    let daemon = Daemon::builder(&cluster, "one").setting("CHURND__ROLES", "bridge").start().await;
+    let get = async |path: &str, headers: &[(&str, &str)]| {
+        http::request(daemon.address(), "GET", path, headers, b"").await.unwrap()
+    };
+    let script = get("/track.js", &[]).await;
+    assert_eq!(script.status, 200);
+    assert_eq!(script.header("content-type"), Some("text/javascript; charset=utf-8"));
+    assert_eq!(script.header("access-control-allow-origin"), Some("*"));
+    assert!(script.header("cache-control").unwrap().contains("max-age=3600"));
+    assert!(script.text().contains("ChurnPredictor"));
+    let versioned = get(&format!("/track.js?v={}", env!("CARGO_PKG_VERSION")), &[]).await;
+    assert!(versioned.header("cache-control").unwrap().contains("immutable"));
+    let again = get("/track.js", &[("if-none-match", script.header("etag").unwrap())]).await;
+    assert_eq!((again.status, again.body.len()), (304, 0));
+    let packed = get("/track.js", &[("accept-encoding", "br, gzip")]).await;
+    assert_eq!(packed.header("content-encoding"), Some("gzip"));
+    assert!(packed.body.len() <= 2_048, "{} bytes", packed.body.len());
+    let mut unpacked = Vec::new();
+    GzDecoder::new(&packed.body[..]).read_to_end(&mut unpacked).unwrap();
+    assert_eq!(unpacked, script.body);
 }
 
 /// What was answered while the server was killed again and again.
