@@ -21,6 +21,7 @@ pub mod track; // events, one or many
 pub mod identify; // who a customer is
 pub mod erasure; // erasing a customer
 pub mod script; // the browser snippet
+pub mod stripe; // Stripe's webhooks
 pub mod openapi; // the document that describes it all
 pub mod health; // alive, ready, metrics
 #[cfg(test)]

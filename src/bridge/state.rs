@@ -7,6 +7,7 @@ use super::{
     intake::Intake,
     keys::KeyRing,
     rate::RateLimits,
+    stripe::SigningSecrets,
 };
 use crate::{event::time::Timestamp, pipeline::risk::RiskDesk, store::Store, telemetry::metrics::Metrics};
 
@@ -18,6 +19,8 @@ pub struct Bridge(Arc<Parts>);
 pub struct Parts {
     /// The keys that count.
     pub keys: KeyRing,
+    /// What Stripe signs webhooks with.
+    pub signing_secrets: SigningSecrets,
     /// How often a key may be used.
     pub rates: RateLimits,
     /// The way into the event stream.

@@ -74,6 +74,10 @@ pub struct Config {
 pub struct StripeConfig {
     /// The signing secret of the webhook endpoint.
     pub webhook_secret: Option<SecretString>,
+    /// The key for asking Stripe for past events.
+    pub api_key: Option<SecretString>,
+    /// Where Stripe's API is.
+    pub api_url: String,
 }
 
 /// The settings under `[sendgrid]`.

@@ -26,6 +26,7 @@ use crate::{
         router,
         server::{Certificates, Server},
         state,
+        stripe::SigningSecrets,
     },
     config::{Config, Role},
     engine::partition::Policy,
@@ -257,14 +258,18 @@ impl Parts {
     async fn start_bridge(&self, worker: Option<mpsc::Sender<RiskQuestion>>) -> anyhow::Result<Bridge> {
         let keys = KeyRing::new(self.store.clone(), self.now());
         keys.refresh().await.context("cannot read the keys")?;
+        let signing_secrets = SigningSecrets::new(self.store.clone(), self.config.stripe.webhook_secret.clone());
+        signing_secrets.refresh().await.context("cannot read the signing secrets")?;
         let rates = RateLimits::default();
         let tracking = self.config.tracking.clone();
         let intake = Intake::new(self.publisher(), self.metrics.clone(), tracking.publish_patience());
         let closing = self.lifecycle.closing().clone();
         self.lifecycle.spawn_front("keys", keys.clone().run(closing.clone()));
+        self.lifecycle.spawn_front("signing secrets", signing_secrets.clone().run(closing.clone()));
         self.lifecycle.spawn_front("rate limits", rates.clone().run(closing));
         Ok(Bridge::new(state::Parts {
             keys,
+            signing_secrets,
             rates,
             intake,
             store: self.store.clone(),

@@ -272,6 +272,10 @@ metrics! {
     archive_events: Counter = "churnd_archive_events_total";
     /// Connections that were refused or ended by us, by reason: ambiguous requests, no agreement on TLS, too many of a client.
     http_connections_refused: Family<ReasonLabel, Counter> = "churnd_http_connections_refused_total";
+    /// Webhooks that came in over HTTP, by source, and by whether the sender was proven.
+    webhook_verifications: Family<IngestLabels, Counter> = "churnd_webhook_verifications_total";
+    /// Time from a webhook's head to its answer.
+    webhook_processing_duration_seconds: Histogram = "churnd_webhook_processing_duration_seconds", durations();
     /// When our TLS certificate ends, in Unix time.
     tls_certificate_expiry_timestamp_seconds: Family<PurposeLabel, Whole> =
         "churnd_tls_certificate_expiry_timestamp_seconds";
