@@ -234,6 +234,7 @@ impl Parts {
             metrics: self.metrics.clone(),
             now: self.now(),
             retention_days: self.config.archive.retention_days,
+            store_contact: self.config.privacy.store_contact,
         };
         let soft = self.lifecycle.soft().clone();
         self.lifecycle.spawn_critical("archive's lease", ownership.run(soft.clone()));
