@@ -18,6 +18,7 @@ pub mod cors; // pages of other origins
 pub mod body; // reading bodies within limits
 pub mod intake; // the way into the event stream
 pub mod track; // events, one or many
+pub mod segment; // as Segment's SDKs speak
 pub mod identify; // who a customer is
 mod query; // the parameters of a query
 mod cursor; // where the next page of a list begins

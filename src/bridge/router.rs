@@ -14,7 +14,8 @@ use axum::{
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{
-    cors, customers, erasure, error::ApiError, observe::Observer, openapi, script, state::Bridge, stripe, track,
+    cors, customers, erasure, error::ApiError, observe::Observer, openapi, script, segment, state::Bridge, stripe,
+    track,
 };
 use crate::telemetry::metrics::Metrics;
 
@@ -33,6 +34,7 @@ fn documented() -> OpenApiRouter<Bridge> {
         .merge(customers::routes())
         .merge(erasure::routes())
         .merge(script::routes())
+        .merge(segment::routes())
 }
 
 fn openapi_json(text: &str) -> impl IntoResponse + use<> {

@@ -24,6 +24,7 @@ use crate::{
         keys::KeyRing,
         rate::RateLimits,
         router,
+        segment::tail::DroppedTail,
         server::{Certificates, Server},
         state,
         stripe::SigningSecrets,
@@ -279,6 +280,8 @@ impl Parts {
             now: self.now(),
             body_time: self.config.http.body_read_timeout(),
             tracking,
+            segment: self.config.segment.clone(),
+            dropped: DroppedTail::default(),
             privacy: self.config.privacy.clone(),
         }))
     }
