@@ -16,7 +16,7 @@ use super::{
 };
 use crate::event::{
     ids::{AccountId, StreamSequence},
-    subject::{dead_subject, webhook_subject},
+    subject::webhook_subject,
 };
 
 const NO_MESSAGE: u64 = 10_037;
@@ -126,20 +126,20 @@ pub async fn search(
     Ok(())
 }
 
-/// Messages that name nobody in their subjects.
+/// Messages whose subjects do not tell whom they name.
 #[derive(Clone, Copy, Debug)]
 pub enum Place<'a> {
     /// Stripe's webhooks of an account.
     Webhooks(&'a AccountId),
-    /// An account's dead letters that fit no customer's subject.
-    OddLetters(&'a AccountId),
+    /// An account's dead letters, some of which stand under a wrong customer's subject, or under nobody's.
+    Letters(&'a AccountId),
 }
 
 impl Place<'_> {
     fn stream_and_subject(self) -> (&'static str, String) {
         match self {
             Self::Webhooks(account) => (WEBHOOKS, webhook_subject(account)),
-            Self::OddLetters(account) => (DEAD, dead_subject(account.as_str(), "_")),
+            Self::Letters(account) => (DEAD, format!("churn.dead.{account}.*")),
         }
     }
 }
@@ -150,8 +150,20 @@ pub async fn acknowledged(
     stream: &str,
     consumer: &str,
 ) -> Result<Option<StreamSequence>, StreamError> {
+    #[derive(Deserialize)]
+    struct Consumer {
+        delivered: Position,
+        ack_floor: Position,
+        num_ack_pending: u64,
+        num_pending: u64,
+    }
+    #[derive(Deserialize)]
+    struct Position {
+        stream_seq: u64,
+    }
     const NO_CONSUMER: u64 = 10_014;
-    match api::consumer_info(context, stream, consumer).await {
+    let what = format!("CONSUMER.INFO.{stream}.{consumer}");
+    match api::request::<_, Consumer>(context, &what, stream, &json!({})).await {
         Ok(info) if info.num_pending == 0 && info.num_ack_pending == 0 => {
             Ok(Some(StreamSequence(info.delivered.stream_seq.max(info.ack_floor.stream_seq))))
         }

@@ -91,7 +91,7 @@ struct Pass {
     more: bool,
 }
 
-/// An account's messages whose subjects name nobody, by whom they name.
+/// An account's messages whose subjects do not tell whom they name, by whom they do.
 #[derive(Default)]
 struct Mentions {
     webhooks: Vec<(usize, StreamSequence)>,
@@ -230,7 +230,7 @@ impl Eraser {
         Ok(self.store.move_erasure_on(me, job.id, state, pause, erased).await?)
     }
 
-    /// Looks through an account's webhooks and odd letters for customers.
+    /// Looks through an account's webhooks and dead letters for customers.
     async fn find_mentions(&self, account: &AccountId, names: &Names) -> Result<Mentions, Failure> {
         let mut mentions = Mentions::default();
         let Mentions { webhooks, letters, events } = &mut mentions;
@@ -243,7 +243,7 @@ impl Eraser {
             letters.push((whose, message.sequence));
             events.extend(dead::original_in(message, EVENTS).map(|sequence| (whose, sequence)));
         };
-        erase::search(self.context(), Place::OddLetters(account), see).await?;
+        erase::search(self.context(), Place::Letters(account), see).await?;
         Ok(mentions)
     }
 
