@@ -48,18 +48,18 @@ const CONTACT_TRAITS: [&str; 14] = [
 #[serde(rename_all = "camelCase")]
 pub(super) struct IdentifyRequest {
     /// The customer, as you name it: 1 to 255 bytes.
-    #[schema(min_length = 1, max_length = 255, example = "c-17")]
+    #[schema(required, nullable = false, min_length = 1, max_length = 255, example = "c-17")]
     pub(super) customer_id: Option<String>,
     /// The customer's id at Stripe: its payments count for this customer from now on, those of the past too.
     #[schema(pattern = "^cus_[A-Za-z0-9_-]{1,251}$")]
     pub(super) stripe_customer_id: Option<String>,
     /// What else is known of it.
     pub(super) traits: Option<Map<String, Value>>,
-    /// When it was so; now if absent.
-    #[schema(format = DateTime)]
+    /// When it was so, in RFC 3339; now if absent.
+    #[schema(format = DateTime, min_length = 20)]
     pub(super) timestamp: Option<String>,
     /// Your id of this call: repeats of it count once.
-    #[schema(max_length = 100)]
+    #[schema(max_length = 100, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     pub(super) id: Option<String>,
 }
 

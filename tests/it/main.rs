@@ -16,5 +16,6 @@ mod erasure; // a customer that leaves no trace
 mod stripe; // webhooks of both shapes, in any order
 mod live; // what the daemon answers is what the model and `churnd score` say
 mod crash; // everything killed at random under load, and planted bugs
+mod clients; // real clients from their registries
 mod embedded; // private servers and the death of who started them
 mod tidy; // the shape of the source
