@@ -11,7 +11,7 @@ const MAX_GZIPPED = 2048;
 const source = new URL('track.js', import.meta.url);
 const target = new URL('track.min.js', import.meta.url);
 
-const { minify } = createRequire(new URL('../../.tools/clients/package.json', import.meta.url))('terser');
+const { minify } = createRequire(new URL('../../tests/clients/package.json', import.meta.url))('terser');
 const { code } = await minify(readFileSync(source, 'utf8'), {
   ecma: 2020,
   compress: { passes: 4, unsafe_arrows: true, unsafe_methods: true },

@@ -88,19 +88,26 @@ class ChurnPredictor {
     this.#connection.close();
   }
 
+  /** The error of each event, in order; nothing for those that the server has stored. */
   async #sendBatch(bodies) {
-    const answer = await this.#connection.request('POST', 'api/track/batch', `{"events":[${bodies.join()}]}`);
+    let answer, failure;
+    try {
+      answer = await this.#connection.request('POST', 'api/track/batch', `{"events":[${bodies.join()}]}`);
+    } catch (error) {
+      // After the last try some events may be stored although others are not.
+      if (!error.answer?.results) throw error;
+      ({ answer } = failure = error);
+    }
     const results = answer?.results;
     if (!Array.isArray(results) || results.length !== bodies.length) {
       throw new ChurnPredictorError('bad_answer', 'the server did not say what became of each event');
     }
-    const errors = new Array(bodies.length);
-    results.forEach((result, position) => {
-      if (result?.status === 'accepted') return;
+    return results.map((result) => {
+      if (result?.status === 'accepted') return undefined;
+      if (result?.status === 'retry' && failure) return failure;
       const message = `the event was rejected: ${result?.detail || result?.code || 'no explanation'}`;
-      errors[result?.index ?? position] = new ChurnPredictorError(result?.code || 'rejected', message);
+      return new ChurnPredictorError(result?.code || 'rejected', message);
     });
-    return errors;
   }
 
   async #request(...request) {

@@ -21,45 +21,28 @@ use super::{
     track::Tracked,
 };
 use crate::event::{
+    contact::is_contact,
     decode::{Encoding, MAX_EVENT_BYTES, Reject, decode},
     ids::CustomerId,
 };
-
-/// Traits that say who a person is. They are dropped unless `privacy.store_contact` is set.
-const CONTACT_TRAITS: [&str; 14] = [
-    "address",
-    "avatar",
-    "birthday",
-    "company",
-    "companyName",
-    "company_name",
-    "email",
-    "firstName",
-    "first_name",
-    "lastName",
-    "last_name",
-    "name",
-    "phone",
-    "username",
-];
 
 /// Who a customer is.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct IdentifyRequest {
     /// The customer, as you name it: 1 to 255 bytes.
-    #[schema(min_length = 1, max_length = 255, example = "c-17")]
+    #[schema(required, nullable = false, min_length = 1, max_length = 255, example = "c-17")]
     pub(super) customer_id: Option<String>,
     /// The customer's id at Stripe: its payments count for this customer from now on, those of the past too.
     #[schema(pattern = "^cus_[A-Za-z0-9_-]{1,251}$")]
     pub(super) stripe_customer_id: Option<String>,
     /// What else is known of it.
     pub(super) traits: Option<Map<String, Value>>,
-    /// When it was so; now if absent.
-    #[schema(format = DateTime)]
+    /// When it was so, in RFC 3339; now if absent.
+    #[schema(format = DateTime, min_length = 20)]
     pub(super) timestamp: Option<String>,
     /// Your id of this call: repeats of it count once.
-    #[schema(max_length = 100)]
+    #[schema(max_length = 100, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     pub(super) id: Option<String>,
 }
 
@@ -127,9 +110,4 @@ impl IdentifyRequest {
         }
         Ok((customer, id, body))
     }
-}
-
-/// A trait that says who a person is.
-pub(super) fn is_contact(name: &str) -> bool {
-    CONTACT_TRAITS.iter().any(|contact| contact.eq_ignore_ascii_case(name))
 }

@@ -8,6 +8,7 @@ use super::{
     keys::KeyRing,
     rate::RateLimits,
     segment::tail::DroppedTail,
+    stripe::SigningSecrets,
 };
 use crate::{event::time::Timestamp, pipeline::risk::RiskDesk, store::Store, telemetry::metrics::Metrics};
 
@@ -19,6 +20,8 @@ pub struct Bridge(Arc<Parts>);
 pub struct Parts {
     /// The keys that count.
     pub keys: KeyRing,
+    /// What Stripe signs webhooks with.
+    pub signing_secrets: SigningSecrets,
     /// How often a key may be used.
     pub rates: RateLimits,
     /// The way into the event stream.

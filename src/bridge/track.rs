@@ -10,7 +10,13 @@ use axum::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::{
+        Ref,
+        schema::{AnyOfBuilder, Array, ArrayBuilder, ObjectBuilder, SchemaType},
+    },
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
@@ -45,10 +51,10 @@ pub(super) struct TrackRequest {
     #[schema(min_length = 1, max_length = 100, example = "login")]
     event: String,
     /// Your id of this event: repeats of it count once.
-    #[schema(max_length = 100, nullable)]
+    #[schema(max_length = 100, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$", nullable)]
     id: Option<String>,
-    /// When it happened; now if absent.
-    #[schema(format = DateTime, nullable)]
+    /// When it happened, in RFC 3339; now if absent.
+    #[schema(format = DateTime, min_length = 20, nullable)]
     timestamp: Option<String>,
     /// Which of the customer's users did it.
     #[schema(nullable)]
@@ -69,9 +75,16 @@ pub(super) struct Tracked {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it describes the body, whose events are published as they came")]
 struct BatchRequest {
-    /// Up to 2,500 events in up to 500 KB; each is judged by itself.
-    #[schema(max_items = 2_500)]
+    #[schema(schema_with = events)]
     events: Vec<TrackRequest>,
+}
+
+/// An item that is no event is rejected by itself, so any item may stand in a batch.
+fn events() -> Array {
+    let anything = ObjectBuilder::new().schema_type(SchemaType::AnyValue);
+    let item = AnyOfBuilder::new().item(Ref::from_schema_name("TrackRequest")).item(anything);
+    let description = "Up to 2,500 events in up to 500 KB; each is judged by itself.";
+    ArrayBuilder::new().items(item).description(Some(description)).build()
 }
 
 #[derive(Deserialize)]

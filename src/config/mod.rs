@@ -54,6 +54,8 @@ pub struct Config {
     pub alerts: pipeline::config::AlertsConfig,
     /// How long events are kept.
     pub archive: pipeline::config::ArchiveConfig,
+    /// How customers are erased.
+    pub erasure: pipeline::config::ErasureConfig,
     /// How log lines are written.
     pub log: telemetry::log::Config,
     /// How long a drain may take.
@@ -74,6 +76,10 @@ pub struct Config {
 pub struct StripeConfig {
     /// The signing secret of the webhook endpoint.
     pub webhook_secret: Option<SecretString>,
+    /// The key for asking Stripe for past events.
+    pub api_key: Option<SecretString>,
+    /// Where Stripe's API is.
+    pub api_url: String,
 }
 
 /// The settings under `[sendgrid]`.
@@ -135,6 +141,7 @@ impl Config {
         problems.extend(self.pipeline.problems());
         problems.extend(self.alerts.problems());
         problems.extend(self.archive.problems());
+        problems.extend(self.erasure.problems());
         problems.extend(self.log.problems());
         problems.extend(self.sentry.problems());
         problems.extend(self.shutdown.problems());

@@ -11,7 +11,9 @@ use crate::event::{
 };
 
 /// How much a customer is at risk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Nothing to do.
@@ -35,7 +37,7 @@ impl Level {
 }
 
 /// Where a customer stands in its life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// It can still be kept.
@@ -59,7 +61,7 @@ impl Status {
 }
 
 /// One reason for a score.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct Factor {
     /// The rule's name.
     pub factor: String,
@@ -171,7 +173,7 @@ pub struct LinkRow {
     pub at: Timestamp,
 }
 
-/// How many messages had which end. `received = applied + duplicate + late + dead` at any commit.
+/// How many messages had which end. `received = applied + duplicate + late + dead + suppressed` at any commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Messages of the partition taken from the stream.
@@ -184,6 +186,8 @@ pub struct Counters {
     pub late: u64,
     /// Sent to the dead letters.
     pub dead: u64,
+    /// Dropped and erased because their customer was erased.
+    pub suppressed: u64,
 }
 
 /// What a partition changed since its last checkpoint.

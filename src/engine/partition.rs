@@ -4,6 +4,8 @@
 //! [`Checkpoint`]s, and says when one was committed. Dirty customers are owned here and never given up; clean ones may be
 //! taken out by [`Partition::evict`].
 
+mod forget; // customers that must not be known any more
+
 use std::{cmp::Reverse, collections::BinaryHeap, hash::BuildHasher, sync::Arc};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -242,6 +244,12 @@ impl Partition {
     pub fn count_dead(&mut self) {
         self.counters.received += 1;
         self.counters.dead += 1;
+    }
+
+    /// Counts a message that was dropped because its customer was erased.
+    pub fn count_suppressed(&mut self) {
+        self.counters.received += 1;
+        self.counters.suppressed += 1;
     }
 
     fn apply_linking(&mut self, slot: Slot, incoming: Incoming<'_>) -> Applied {

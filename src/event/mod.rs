@@ -7,6 +7,7 @@ pub mod ids;
 pub mod time;
 pub mod money;
 pub mod subject;
+pub mod contact;
 pub mod fact;
 pub mod decode;
 pub mod sentiment;

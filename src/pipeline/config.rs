@@ -58,6 +58,14 @@ pub struct ArchiveConfig {
     pub retention_days: u32,
 }
 
+/// The settings under `[erasure]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ErasureConfig {
+    /// How long after everything of a customer was erased it is looked for again.
+    pub settle_seconds: u64,
+}
+
 impl Config {
     /// How long changes may wait for a checkpoint.
     pub fn checkpoint_interval(&self) -> Duration {
@@ -146,6 +154,18 @@ impl ArchiveConfig {
     /// Everything that cannot work, each as a sentence that begins with the setting.
     pub fn problems(&self) -> Vec<String> {
         outside("archive.retention_days", self.retention_days.into(), 1..=3_650).into_iter().collect()
+    }
+}
+
+impl ErasureConfig {
+    /// How long after everything of a customer was erased it is looked for again.
+    pub fn settle(&self) -> Duration {
+        Duration::from_secs(self.settle_seconds)
+    }
+
+    /// Everything that cannot work, each as a sentence that begins with the setting.
+    pub fn problems(&self) -> Vec<String> {
+        outside("erasure.settle_seconds", self.settle_seconds, 1..=3_600).into_iter().collect()
     }
 }
 

@@ -12,5 +12,6 @@ pub(crate) mod warm; // clean customers outside the partitions
 pub mod outbox; // publishes what was committed
 mod mutant; // planted bugs for the crash tests
 pub mod normalizer; // Stripe's webhooks become events
+pub mod erasure; // erases customers, message by message
 pub mod archive; // every event as a row
 pub mod risk; // reading a customer's risk

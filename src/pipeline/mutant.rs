@@ -68,6 +68,7 @@ pub(super) async fn store_watermark_apart(
         part.checkpoint.scores.clear();
         part.checkpoint.outbox.clear();
         part.checkpoint.links.clear();
+        part.forgotten.clear();
     }
     match store.store_checkpoint(write).await {
         Ok(()) => Ok(Vec::new()),

@@ -20,16 +20,17 @@ use crate::{
     },
     store::{Store, StoreError, stripe::PendingDispute},
     stream::{
-        WEBHOOKS,
+        StreamError, WEBHOOKS,
         dead::DeadLetter,
         durable::{self, Delivery, Verdict},
+        erase,
         publisher::{Outgoing, PublishError, Publisher},
     },
     telemetry::metrics::{Metrics, ResultLabel},
 };
 
 /// The durable consumer that all instances share.
-const CONSUMER: &str = "churnd-stripe";
+pub(super) const CONSUMER: &str = "churnd-stripe";
 /// Webhooks that are worked on at the same time.
 const AT_ONCE: usize = 64;
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -52,8 +53,10 @@ pub struct Normalizer {
 enum Failure {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error(transparent)]
+    #[error("{}", .0.reason())]
     Publish(#[from] PublishError),
+    #[error(transparent)]
+    Erase(#[from] StreamError),
     /// It never will be: it goes to the dead letters.
     #[error(transparent)]
     Rejected(#[from] Reject),
@@ -100,11 +103,54 @@ impl Normalizer {
             }
         }
         let Some(event) = read_webhook(body)? else { return Ok("ignored") };
+        if self.is_of_erased_charge(&account, &event).await? {
+            return self.erase(&account, &event, delivery).await;
+        }
         let Some(stripe_customer) = self.stripe_customer(&account, &event, body).await? else { return Ok("parked") };
+        if self.is_of_erased_customer(&account, &stripe_customer, &event).await? {
+            return self.erase(&account, &event, delivery).await;
+        }
         self.publish(&account, &stripe_customer, &event).await?;
         self.link_reference(&account, &stripe_customer, &event).await?;
         self.remember_charges(&account, &stripe_customer, &event).await?;
         Ok("published")
+    }
+
+    /// Whether a webhook names nobody but by a charge of a customer that was erased.
+    async fn is_of_erased_charge(&self, account: &AccountId, event: &StripeEvent) -> Result<bool, Failure> {
+        let CustomerRef::Charge(charges) = &event.customer else { return Ok(false) };
+        let charges: Vec<&str> = charges.iter().map(String::as_str).collect();
+        Ok(self.store.is_suppressed(account, &[], &charges).await?)
+    }
+
+    /// Whether a webhook concerns an erased customer, or would link to one.
+    async fn is_of_erased_customer(
+        &self,
+        account: &AccountId,
+        stripe_customer: &str,
+        event: &StripeEvent,
+    ) -> Result<bool, Failure> {
+        let links = self.store.resolve_links(account, &[stripe_customer]).await?;
+        let linked = links.get(stripe_customer).map(CustomerId::as_str);
+        let ids = [Some(stripe_customer), linked, event.reference.as_deref()];
+        let tokens: Vec<_> =
+            ids.into_iter().flatten().filter_map(|id| CustomerId::parse(id).ok()).map(|id| encode(&id)).collect();
+        let tokens: Vec<&str> = tokens.iter().map(AsRef::as_ref).collect();
+        Ok(self.store.is_suppressed(account, &tokens, &[]).await?)
+    }
+
+    /// Overwrites a webhook of an erased customer, and remembers the charges that it shows.
+    async fn erase(
+        &self,
+        account: &AccountId,
+        event: &StripeEvent,
+        delivery: &Delivery,
+    ) -> Result<&'static str, Failure> {
+        // A dispute about one of these would name nobody.
+        let charges: Vec<&str> = event.charges.iter().map(String::as_str).collect();
+        self.store.suppress_charges(account, &charges).await?;
+        erase::erase(self.publisher.context(), WEBHOOKS, delivery.sequence).await?;
+        Ok("suppressed")
     }
 
     /// The Stripe customer that a webhook concerns; `None` if that is not known yet and the webhook was put aside.

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -46,6 +46,17 @@ type Score = (AccountId, Box<str>, RiskValue);
 /// Scores that were committed longer ago are read from the table again before they are put into the bucket.
 const SCORES_FRESH: Duration = Duration::from_secs(2);
 
+/// Messages that were committed longer ago are read from the table again before they are published: meanwhile another
+/// instance may have taken over, and a customer may have been erased.
+const MESSAGES_FRESH: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+enum Order {
+    Publish(Batch),
+    /// Say when everything that was ordered before has been dealt with.
+    Tell(oneshot::Sender<()>),
+}
+
 #[derive(Debug)]
 struct Batch {
     messages: Vec<OutboxRow>,
@@ -56,7 +67,7 @@ struct Batch {
 /// Where the worker hands committed messages over; never blocks.
 #[derive(Clone, Debug)]
 pub struct OutboxSender {
-    queue: mpsc::Sender<Batch>,
+    queue: mpsc::Sender<Order>,
     behind: Arc<AtomicBool>,
     resumed: Arc<Mutex<Vec<PartitionId>>>,
 }
@@ -67,7 +78,7 @@ pub struct Outbox {
     publisher: Publisher,
     metrics: Metrics,
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    queue: mpsc::Receiver<Batch>,
+    queue: mpsc::Receiver<Order>,
     behind: Arc<AtomicBool>,
     resumed: Arc<Mutex<Vec<PartitionId>>>,
     owned: Vec<PartitionId>,
@@ -80,9 +91,16 @@ impl OutboxSender {
         if messages.is_empty() && scores.is_empty() {
             return;
         }
-        if self.queue.try_send(Batch { messages, scores, committed: Instant::now() }).is_err() {
+        let batch = Batch { messages, scores, committed: Instant::now() };
+        if self.queue.try_send(Order::Publish(batch)).is_err() {
             self.behind.store(true, Ordering::Release);
         }
+    }
+
+    /// Waits until everything handed over so far was published, or left to the table; `false` if that cannot be told.
+    pub(crate) async fn drained(&self) -> bool {
+        let (tell, told) = oneshot::channel();
+        self.queue.send(Order::Tell(tell)).await.is_ok() && told.await.is_ok()
     }
 
     /// A partition was taken over: what its last owner left unpublished is published now.
@@ -118,8 +136,8 @@ impl Outbox {
         loop {
             tokio::select! {
                 biased;
-                batch = self.queue.recv() => match batch {
-                    Some(batch) => self.publish(batch).await,
+                order = self.queue.recv() => match order {
+                    Some(order) => self.obey(order).await,
                     None => break,
                 },
                 () = stop.cancelled() => break,
@@ -131,14 +149,27 @@ impl Outbox {
                 }
             }
         }
-        while let Ok(batch) = self.queue.try_recv() {
-            self.publish(batch).await;
+        while let Ok(order) = self.queue.try_recv() {
+            self.obey(order).await;
         }
         Ok(())
     }
 
+    async fn obey(&mut self, order: Order) {
+        match order {
+            Order::Publish(batch) => self.publish(batch).await,
+            Order::Tell(tell) => {
+                if tell.send(()).is_err() {
+                    debug!("nobody waits for the outbox any more");
+                }
+            }
+        }
+    }
+
     async fn publish(&mut self, batch: Batch) {
-        if !batch.messages.is_empty() {
+        if !batch.messages.is_empty() && batch.committed.elapsed() > MESSAGES_FRESH {
+            self.behind.store(true, Ordering::Release);
+        } else if !batch.messages.is_empty() {
             let done = publish_rows(&self.publisher, &batch.messages).await;
             if done.len() < batch.messages.len() {
                 self.fall_behind(batch.messages.len() - done.len());
@@ -188,7 +219,7 @@ impl Outbox {
             scores.iter().map(|(account, token, value)| risk_kv::entry(account.as_str(), token, value)).collect();
         let results = self.publisher.publish_all(entries).await;
         if let Some(error) = results.into_iter().find_map(Result::err) {
-            warn!("cannot put scores into the bucket, trying again: {error}");
+            warn!("cannot put scores into the bucket, trying again: {}", error.reason());
             self.metrics.count_error("outbox", "kv");
             self.resume_owned();
         }
@@ -277,7 +308,7 @@ pub(super) async fn publish_rows(publisher: &Publisher, rows: &[OutboxRow]) -> V
         match result {
             Ok(_) => done.push(row.message_id.clone()),
             Err(PublishError::AlreadyThere { .. }) => done.push(row.message_id.clone()),
-            Err(error) => warn!(message = row.message_id, "cannot publish {}: {error}", row.message_id),
+            Err(error) => warn!("cannot publish a message of the outbox: {}", error.reason()),
         }
     }
     done

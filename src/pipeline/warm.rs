@@ -69,6 +69,11 @@ impl Warm {
         self.cache.get(key).filter(|customer| customer.epoch == epoch)
     }
 
+    /// Drops a customer that was erased.
+    pub(crate) fn forget(&self, key: &str) {
+        self.cache.invalidate(key);
+    }
+
     /// How many customers stand here, roughly.
     pub(crate) fn len(&self) -> u64 {
         self.cache.entry_count()

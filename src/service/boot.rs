@@ -27,6 +27,7 @@ use crate::{
         segment::tail::DroppedTail,
         server::{Certificates, Server},
         state,
+        stripe::SigningSecrets,
     },
     config::{Config, Role},
     engine::partition::Policy,
@@ -34,6 +35,7 @@ use crate::{
     pipeline::{
         accounts::Accounts,
         archive::Archiver,
+        erasure::Eraser,
         normalizer::Normalizer,
         outbox::Outbox,
         ownership::Ownership,
@@ -181,7 +183,15 @@ impl Parts {
             accounts: self.accounts.clone(),
             metrics: self.metrics.clone(),
         };
+        let eraser = Eraser {
+            store: self.store.clone(),
+            publisher: self.publisher(),
+            metrics: self.metrics.clone(),
+            now: self.now(),
+            settle: self.config.erasure.settle(),
+        };
         let (soft, hard) = (self.lifecycle.soft().clone(), self.lifecycle.hard().clone());
+        self.lifecycle.spawn_critical("erasure", eraser.run(soft.clone()));
         self.lifecycle.spawn_critical("outbox", outbox.run(hard));
         self.lifecycle.spawn_critical("ownership", ownership.run(soft.clone()));
         self.lifecycle.spawn_critical("worker", worker.run(Inlets { leases, questions, published }, soft.clone()));
@@ -225,6 +235,7 @@ impl Parts {
             metrics: self.metrics.clone(),
             now: self.now(),
             retention_days: self.config.archive.retention_days,
+            store_contact: self.config.privacy.store_contact,
         };
         let soft = self.lifecycle.soft().clone();
         self.lifecycle.spawn_critical("archive's lease", ownership.run(soft.clone()));
@@ -249,14 +260,18 @@ impl Parts {
     async fn start_bridge(&self, worker: Option<mpsc::Sender<RiskQuestion>>) -> anyhow::Result<Bridge> {
         let keys = KeyRing::new(self.store.clone(), self.now());
         keys.refresh().await.context("cannot read the keys")?;
+        let signing_secrets = SigningSecrets::new(self.store.clone(), self.config.stripe.webhook_secret.clone());
+        signing_secrets.refresh().await.context("cannot read the signing secrets")?;
         let rates = RateLimits::default();
         let tracking = self.config.tracking.clone();
         let intake = Intake::new(self.publisher(), self.metrics.clone(), tracking.publish_patience());
         let closing = self.lifecycle.closing().clone();
         self.lifecycle.spawn_front("keys", keys.clone().run(closing.clone()));
+        self.lifecycle.spawn_front("signing secrets", signing_secrets.clone().run(closing.clone()));
         self.lifecycle.spawn_front("rate limits", rates.clone().run(closing));
         Ok(Bridge::new(state::Parts {
             keys,
+            signing_secrets,
             rates,
             intake,
             store: self.store.clone(),

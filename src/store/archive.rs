@@ -4,7 +4,11 @@
 //! event stands in it exactly once. Days are created and dropped by functions of the database, so that the daemon's role
 //! needs no right to change tables.
 
-use std::{collections::BTreeSet, pin::pin, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    pin::pin,
+    sync::Arc,
+};
 
 use deadpool_postgres::tokio_postgres::{binary_copy::BinaryCopyInWriter, types::Type};
 use uuid::Uuid;
@@ -12,7 +16,10 @@ use uuid::Uuid;
 use super::{
     Store,
     checkpoint::{Advance, CommitState, advance, fenced, standing},
+    customers::{ContactRow, keep_contacts},
+    erase_rows,
     error::StoreError,
+    suppression::{SuppressionKey, suppressed_among},
     tx::Tx,
     values::{PgText, PgTime, bigint, smallint},
 };
@@ -70,6 +77,8 @@ pub struct ArchiveWrite {
     pub stream_created: Option<Timestamp>,
     /// The events; messages that are none are left out.
     pub events: Vec<ArchivedEvent>,
+    /// Who their customers are, where that is stored.
+    pub contacts: Vec<ContactRow>,
 }
 
 const DOING: &str = "archive events";
@@ -93,14 +102,20 @@ const DROP_DAYS: &str = "SELECT churnd_drop_event_days(date '1970-01-01' + $1::i
 
 impl Store {
     /// Archives a stretch of the stream and moves the archive's watermark, in one transaction; storing the same write
-    /// again is harmless.
+    /// again is harmless. Events of erased customers are left out.
     pub async fn copy_events(&self, write: &ArchiveWrite) -> Result<(), StoreError> {
         self.add_days(&write.events).await?;
         let advances = &[write.advance()];
         let lease = self.lease().as_secs_f64();
+        let key = self.suppression_key().await?;
         self.transaction(DOING, move |tx| async move {
+            erase_rows::begin_copy(&tx).await?;
             match advance(&tx, "archive", write.id, lease, advances).await? {
-                CommitState::NotCommitted => copy(&tx, &write.events).await,
+                CommitState::NotCommitted => {
+                    let suppressed = suppressed_of(&tx, key, &write.events).await?;
+                    copy(&tx, &write.events, &suppressed).await?;
+                    keep_contacts(&tx, &write.contacts, &suppressed).await
+                }
                 CommitState::Committed => Ok(()),
                 CommitState::Fenced(partition) => Err(fenced(advances, partition)),
             }
@@ -149,14 +164,28 @@ impl ArchiveWrite {
     }
 }
 
-async fn copy(tx: &Tx, events: &[ArchivedEvent]) -> Result<(), StoreError> {
+/// The customers of these events that were erased, by account and token.
+async fn suppressed_of<'a>(
+    tx: &Tx,
+    key: &SuppressionKey,
+    events: &'a [ArchivedEvent],
+) -> Result<HashSet<(&'a str, &'a str)>, StoreError> {
+    let mut customers: Vec<(&str, &str)> = events.iter().map(customer_of).collect();
+    customers.sort_unstable();
+    customers.dedup();
+    let places = suppressed_among(tx, key, &customers).await?;
+    Ok(places.into_iter().map(|place| customers[place]).collect())
+}
+
+/// Copies the events of all but erased customers.
+async fn copy(tx: &Tx, events: &[ArchivedEvent], suppressed: &HashSet<(&str, &str)>) -> Result<(), StoreError> {
     if events.is_empty() {
         return Ok(());
     }
     let failed = |error| tx.failed(&error);
     let sink = tx.client().copy_in(COPY).await.map_err(failed)?;
     let mut writer = pin!(BinaryCopyInWriter::new(sink, &COLUMN_TYPES));
-    for event in events {
+    for event in events.iter().filter(|event| !suppressed.contains(&customer_of(event))) {
         writer
             .as_mut()
             .write(&[
@@ -177,6 +206,10 @@ async fn copy(tx: &Tx, events: &[ArchivedEvent]) -> Result<(), StoreError> {
     }
     writer.as_mut().finish().await.map_err(failed)?;
     Ok(())
+}
+
+fn customer_of(event: &ArchivedEvent) -> (&str, &str) {
+    (event.account.as_str(), &event.token)
 }
 
 /// Days since 1970, within what a `date` holds.

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::{
     Store,
+    erasure::Forgotten,
     error::StoreError,
     tx::Tx,
     values::{PgText, PgTime, RowReader, bigint, smallint},
@@ -54,6 +55,8 @@ pub struct PartWrite {
     pub rules_hash: Option<String>,
     /// What changed.
     pub checkpoint: Checkpoint,
+    /// Customers to be forgotten: whatever is stored of them so far, and by this write.
+    pub forgotten: Vec<Forgotten>,
 }
 
 /// What became of a write.
@@ -98,10 +101,12 @@ pub(super) const ADVANCE: &str = "
         applied = p.applied + u.applied,
         duplicate = p.duplicate + u.duplicate,
         late = p.late + u.late,
-        dead = p.dead + u.dead
+        dead = p.dead + u.dead,
+        suppressed = p.suppressed + u.suppressed
     FROM unnest($4::smallint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::timestamptz[], $9::timestamptz[],
-                $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[])
-        AS u (id, epoch, since, upto, upto_time, stream_created, rules_hash, received, applied, duplicate, late, dead)
+                $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[])
+        AS u (id, epoch, since, upto, upto_time, stream_created, rules_hash, received, applied, duplicate, late, dead,
+              suppressed)
     WHERE p.role = $1 AND p.id = u.id AND p.epoch = u.epoch AND p.watermark = u.since
       AND p.last_checkpoint IS DISTINCT FROM $2
     RETURNING p.id";
@@ -271,6 +276,7 @@ pub(super) async fn advance(
                 &column(|advance| advance.counters.duplicate),
                 &column(|advance| advance.counters.late),
                 &column(|advance| advance.counters.dead),
+                &column(|advance| advance.counters.suppressed),
             ],
         )
         .await?;
@@ -334,6 +340,7 @@ struct Rows<'a> {
     scores: Vec<(i16, &'a ScoreRow)>,
     outbox: Vec<(i16, &'a OutboxRow)>,
     links: Vec<&'a LinkRow>,
+    forgotten: Vec<&'a Forgotten>,
 }
 
 impl<'a> Rows<'a> {
@@ -348,7 +355,8 @@ impl<'a> Rows<'a> {
         let mut outbox: Vec<_> = parts().flat_map(|(id, part)| part.outbox.iter().map(move |row| (id, row))).collect();
         outbox.sort_by_key(|(id, _)| *id);
         let links = parts().flat_map(|(_, part)| &part.links).collect();
-        Self { states, scores, outbox, links }
+        let forgotten = write.parts.iter().flat_map(|part| &part.forgotten).collect();
+        Self { states, scores, outbox, links, forgotten }
     }
 
     async fn insert(&self, tx: &Tx, published: &[String]) -> Result<(), StoreError> {
@@ -364,6 +372,9 @@ impl<'a> Rows<'a> {
         }
         if !self.links.is_empty() {
             upsert_links(tx, &self.links).await?;
+        }
+        if !self.forgotten.is_empty() {
+            super::erasure::forget(tx, &self.forgotten).await?;
         }
         if !published.is_empty() {
             let ids: Vec<PgText<'_>> = published.iter().map(|id| PgText(id)).collect();

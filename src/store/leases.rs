@@ -200,7 +200,7 @@ const ENSURE: &str =
     ON CONFLICT (role, id) DO NOTHING";
 const HIGHEST: &str = "SELECT coalesce(max(id), -1)::integer + 1 FROM partitions WHERE role = $1";
 const OWNERS: &str = "SELECT role, id, owner, epoch, lease_until, coalesce(lease_until <= clock_timestamp(), true) AS expired,
-    watermark, watermark_time, rules_hash, received, applied, duplicate, late, dead FROM partitions ORDER BY role DESC, id";
+    watermark, watermark_time, rules_hash, received, applied, duplicate, late, dead, suppressed FROM partitions ORDER BY role DESC, id";
 
 impl Store {
     /// Creates the partitions' rows that are missing; an error when there are more than `count`.
@@ -266,6 +266,7 @@ fn read_counters(row: &RowReader<'_>) -> Result<Counters, StoreError> {
         duplicate: row.number("duplicate")?,
         late: row.number("late")?,
         dead: row.number("dead")?,
+        suppressed: row.number("suppressed")?,
     })
 }
 

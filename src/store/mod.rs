@@ -22,7 +22,13 @@ pub mod states; // customers' states: load, due, pages
 pub mod outbox; // messages to publish
 pub mod stripe; // links, charges, waiting disputes
 pub mod archive; // every event, by day
-pub mod queries; // the read side: lists, history, alerts, timeline
+pub mod suppression; // who must not be stored any more, as keyed hashes
+pub mod erasure; // erasing a customer: who asked, how far it is
+mod erase_rows; // what is deleted of a customer
+pub mod queries; // the read side: history, alerts, timeline, sums
+pub mod customers; // lists of customers, and who they are
+pub mod interventions; // what people did about a risk
+pub mod subject_access; // what else is stored of a customer
 
 #[cfg(test)]
 mod tests;
@@ -30,9 +36,11 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use deadpool_postgres::Pool;
+use tokio::sync::OnceCell;
 
 pub use connect::Config;
 pub use error::StoreError;
+use suppression::SuppressionKey;
 
 /// The way to all tables; cheap to clone.
 #[derive(Clone)]
@@ -44,6 +52,7 @@ struct Shared {
     pool: Pool,
     transaction_timeout: Duration,
     lease: Duration,
+    suppression_key: OnceCell<SuppressionKey>,
 }
 
 impl Store {
@@ -53,6 +62,7 @@ impl Store {
             pool: config.pool()?,
             transaction_timeout: config.transaction_timeout(),
             lease: Duration::from_secs(config.lease_seconds),
+            suppression_key: OnceCell::new(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }

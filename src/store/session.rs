@@ -62,7 +62,7 @@ const TAKE: &str = "
         lease_until = clock_timestamp() + make_interval(secs => $7)
     FROM free WHERE p.role = free.role AND p.id = free.id";
 const HELD: &str = "
-    SELECT id, epoch, watermark, watermark_time, stream_created, rules_hash, received, applied, duplicate, late, dead,
+    SELECT id, epoch, watermark, watermark_time, stream_created, rules_hash, received, applied, duplicate, late, dead, suppressed,
         extract(epoch FROM lease_until - clock_timestamp())::float8 AS remaining
     FROM partitions WHERE role = $1 AND session = $2 ORDER BY id";
 const RELEASE: &str = "

@@ -81,7 +81,7 @@ pub struct RecentScore {
     pub factors: Vec<Factor>,
 }
 
-const COLUMNS: &str = "s.partition, s.account, s.token, s.customer, s.snapshot, s.score, s.level, s.status, s.mrr_minor, \
+pub(super) const COLUMNS: &str = "s.partition, s.account, s.token, s.customer, s.snapshot, s.score, s.level, s.status, s.mrr_minor, \
                        s.mrr_currency, s.due_at, s.updated_at";
 const PRUNE_SCORES: &str = "DELETE FROM risk_scores WHERE id IN (
         SELECT id FROM risk_scores WHERE at < $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED)
@@ -209,7 +209,7 @@ fn read_states(rows: &[Row]) -> Result<Vec<LoadedState>, StoreError> {
     rows.iter().map(|row| read_state(&RowReader { table: "customer_states", row })).collect()
 }
 
-fn read_state(row: &RowReader<'_>) -> Result<LoadedState, StoreError> {
+pub(super) fn read_state(row: &RowReader<'_>) -> Result<LoadedState, StoreError> {
     Ok(LoadedState {
         partition: row.partition("partition")?,
         account: row.account("account")?,

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::event::{
     ids::{AccountId, CustomerId},
+    subject::encode,
     time::Timestamp,
 };
 
@@ -32,7 +33,8 @@ const RESOLVE: &str = "SELECT stripe_customer, customer FROM stripe_links
 const REMEMBER: &str = "
     INSERT INTO stripe_charges AS c (account, charge, stripe_customer, at)
     SELECT DISTINCT ON (u.charge COLLATE \"C\") $1, u.charge, u.stripe_customer, u.at
-    FROM unnest($2::text[], $3::text[], $4::timestamptz[]) AS u (charge, stripe_customer, at)
+    FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::bytea[]) AS u (charge, stripe_customer, at, hash)
+    WHERE NOT EXISTS (SELECT FROM suppressions x WHERE x.account = $1 AND x.hash = u.hash)
     ORDER BY u.charge COLLATE \"C\", u.at DESC, u.stripe_customer COLLATE \"C\" DESC
     ON CONFLICT (account, charge) DO UPDATE SET stripe_customer = excluded.stripe_customer, at = excluded.at
     WHERE (excluded.at, excluded.stripe_customer) > (c.at, c.stripe_customer)";
@@ -74,7 +76,8 @@ impl Store {
             .collect()
     }
 
-    /// Remembers which Stripe customers charges and payment intents belong to; of two claims the later counts.
+    /// Remembers which Stripe customers charges and payment intents belong to, those of erased ones excepted; of two claims
+    /// the later counts.
     pub async fn remember_charges(
         &self,
         account: &AccountId,
@@ -86,7 +89,13 @@ impl Store {
         let ids: Vec<PgText<'_>> = charges.iter().map(|(charge, _, _)| PgText(charge)).collect();
         let customers: Vec<PgText<'_>> = charges.iter().map(|(_, customer, _)| PgText(customer)).collect();
         let times: Vec<PgTime> = charges.iter().map(|(_, _, at)| PgTime(*at)).collect();
-        self.statement("remember charges", REMEMBER, &[&account.as_str(), &ids, &customers, &times]).await?;
+        let key = self.suppression_key().await?;
+        let token_of = |id: &str| CustomerId::parse(id).map(|id| encode(&id));
+        let hash = |id: &str| token_of(id).map(|token| key.customer(account.as_str(), token.as_str()));
+        let hashes: Vec<Option<Vec<u8>>> = charges.iter().map(|(_, customer, _)| hash(customer).ok()).collect();
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+            [&account.as_str(), &ids, &customers, &times, &hashes];
+        self.statement("remember charges", REMEMBER, &parameters).await?;
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
-    DEAD, StreamError, api,
+    DEAD, StreamError, api, erase,
     publisher::{Outgoing, PubAck, PublishError, Publisher},
     reader::{RawMessage, Reader, ReaderConfig, ReaderError},
 };
@@ -237,14 +237,14 @@ pub async fn replay(publisher: &Publisher, sequence: StreamSequence) -> Result<P
 
 /// Deletes one letter; `false` if it was gone already.
 pub async fn delete(context: &Context, sequence: StreamSequence) -> Result<bool, StreamError> {
-    #[derive(serde::Deserialize)]
-    struct Done {}
-    let subject = format!("STREAM.MSG.DELETE.{DEAD}");
-    match api::request::<_, Done>(context, &subject, DEAD, &serde_json::json!({ "seq": sequence.0 })).await {
-        Ok(Done {}) => Ok(true),
-        Err(StreamError::Refused { .. }) if get(context, sequence).await?.is_none() => Ok(false),
-        Err(error) => Err(error),
-    }
+    erase::erase(context, DEAD, sequence).await
+}
+
+/// Where the message of a letter, as it was read, stands in a stream; nothing if it stands in another.
+pub fn original_in(letter: &RawMessage, stream: &str) -> Option<StreamSequence> {
+    let header = |name| letter.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str);
+    let sequence = header(SEQUENCE).filter(|_| header(STREAM) == Some(stream))?;
+    sequence.parse().ok().map(StreamSequence)
 }
 
 /// `churn.events.<account>.<customer>`, `churn.webhooks.stripe.<account>`.

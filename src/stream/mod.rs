@@ -13,6 +13,7 @@ pub mod publisher;
 pub mod dead;
 pub mod risk_kv;
 pub mod durable;
+pub mod erase;
 pub mod risk_service;
 mod api;
 mod backoff;

@@ -50,6 +50,13 @@ pub enum EventResult {
     late,
     /// It went to the dead letters.
     dead,
+    /// It was erased, because its customer was.
+    suppressed,
+}
+
+impl EventResult {
+    /// All of them.
+    const ALL: [Self; 5] = [Self::applied, Self::duplicate, Self::late, Self::dead, Self::suppressed];
 }
 
 /// Label `result` of [`Registered::events`].
@@ -239,6 +246,10 @@ metrics! {
     outbox_pending: Whole = "churnd_outbox_pending";
     /// How long the oldest message in the outbox has been waiting; 0 when it is empty.
     outbox_oldest_age_seconds: Age = "churnd_outbox_oldest_age_seconds";
+    /// Erasures of customers that are not done.
+    erasures_open: Whole = "churnd_erasures_open";
+    /// How long ago the oldest erasure that is not done was asked for; 0 when there is none.
+    erasure_oldest_age_seconds: Age = "churnd_erasure_oldest_age_seconds";
     /// Errors met, by stage and kind.
     errors: Family<ErrorLabels, Counter> = "churnd_errors_total";
     /// Messages that went to the dead letters, by stage and reason.
@@ -261,6 +272,10 @@ metrics! {
     archive_events: Counter = "churnd_archive_events_total";
     /// Connections that were refused or ended by us, by reason: ambiguous requests, no agreement on TLS, too many of a client.
     http_connections_refused: Family<ReasonLabel, Counter> = "churnd_http_connections_refused_total";
+    /// Webhooks that came in over HTTP, by source, and by whether the sender was proven.
+    webhook_verifications: Family<IngestLabels, Counter> = "churnd_webhook_verifications_total";
+    /// Time from a webhook's head to its answer.
+    webhook_processing_duration_seconds: Histogram = "churnd_webhook_processing_duration_seconds", durations();
     /// When our TLS certificate ends, in Unix time.
     tls_certificate_expiry_timestamp_seconds: Family<PurposeLabel, Whole> =
         "churnd_tls_certificate_expiry_timestamp_seconds";
@@ -317,7 +332,7 @@ impl Metrics {
         registry.register("churnd_build", "The version that runs", build);
         registry.register_collector(Box::new(Process { started }));
         let metrics = Self(Arc::new(Inner { registered, registry }));
-        for result in [EventResult::applied, EventResult::duplicate, EventResult::late, EventResult::dead] {
+        for result in EventResult::ALL {
             metrics.count_events(result, 0);
         }
         metrics

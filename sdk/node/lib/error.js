@@ -19,7 +19,9 @@ class ChurnPredictorError extends Error {
     const problem = parsed(text);
     const code = typeof problem?.code === 'string' ? problem.code : `http_${status}`;
     const detail = problem?.detail || problem?.title || text.slice(0, 200) || 'no explanation';
-    return new ChurnPredictorError(code, `the server answered ${status}: ${detail}`, { status });
+    const error = new ChurnPredictorError(code, `the server answered ${status}: ${detail}`, { status });
+    Object.defineProperty(error, 'answer', { value: problem });
+    return error;
   }
 }
 

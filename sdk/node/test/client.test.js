@@ -139,6 +139,19 @@ describe('a server that has trouble', () => {
     assert.equal(server.requests.length, 3);
   });
 
+  it('may have stored a part of a batch', async () => {
+    const results = [
+      { status: 'accepted', id: 'a' },
+      { status: 'retry', index: 1, id: 'b' },
+      { status: 'rejected', index: 2, code: 'odd', detail: 'it is odd' },
+    ];
+    const { client } = await pair(() => ({ status: 503, body: { results } }), quick);
+    const calls = ['a', 'b', 'c'].map((id) => client.track({ ...event(), id }));
+    await fails(calls[1], 'http_503', /503/, 503);
+    await fails(calls[2], 'odd', /it is odd/, undefined);
+    assert.deepEqual(await calls[0], { id: 'a' });
+  });
+
   it('is not tried again when it refuses', async () => {
     for (const status of [400, 401, 403, 413]) {
       const { server, client } = await pair(() => ({ status, body: { code: 'no', detail: 'not like that' } }), quick);

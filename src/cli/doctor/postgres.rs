@@ -11,6 +11,9 @@ use crate::{
 /// An alert that waits longer than this is not on its way.
 const OUTBOX_PATIENCE_MILLIS: i64 = 60_000;
 
+/// An erasure that takes longer than this is held up by something.
+const ERASURE_PATIENCE_MINUTES: i64 = 60;
+
 /// What was found, and a way to look further.
 pub(super) struct Postgres {
     pub(super) findings: Vec<Finding>,
@@ -29,6 +32,7 @@ pub(super) async fn look(config: &Config, now: Timestamp) -> Postgres {
     };
     findings.push(accounts(&store).await);
     findings.push(outbox(&store, now).await);
+    findings.push(erasures(&store, now).await);
     Postgres { findings, store: Some(store) }
 }
 
@@ -79,6 +83,23 @@ async fn outbox(store: &Store, now: Timestamp) -> Finding {
             Finding::fault("outbox", text, next)
         }
         Some(_) => Finding::fine("outbox", format!("{waiting} on the way")),
+    }
+}
+
+async fn erasures(store: &Store, now: Timestamp) -> Finding {
+    let open = match store.open_erasures().await {
+        Ok(open) => open,
+        Err(error) => return refused("erasures", error),
+    };
+    let count = output::counted(open.count, "erasure");
+    match open.oldest.map(|oldest| now.millis_since(oldest) / 60_000) {
+        None => Finding::fine("erasures", "no customer waits to be erased"),
+        Some(minutes) if minutes >= ERASURE_PATIENCE_MINUTES => {
+            let text = format!("{count} not done, the oldest asked for {minutes} min ago");
+            let next = "see that `churnd run` with the role engine is up, and look for `erasing` in its log";
+            Finding::fault("erasures", text, next)
+        }
+        Some(_) => Finding::fine("erasures", format!("{count} under way")),
     }
 }
 

@@ -195,6 +195,7 @@ impl Store {
         mine.duplicate += checkpoint.counters.duplicate;
         mine.late += checkpoint.counters.late;
         mine.dead += checkpoint.counters.dead;
+        mine.suppressed += checkpoint.counters.suppressed;
         self.unpublished.extend(checkpoint.outbox.iter().filter(|row| row.kind == OutboxKind::Event).cloned());
         self.outbox.extend(checkpoint.outbox);
     }
@@ -272,8 +273,8 @@ fn crashes_change_nothing() {
             moved += usize::from(state.moved_to().is_some());
         }
         for world in [&calm, &crashed] {
-            let Counters { received, applied, duplicate, late, dead } = world.store.counters;
-            assert_eq!(received, applied + duplicate + late + dead, "seed {seed}");
+            let Counters { received, applied, duplicate, late, dead, suppressed } = world.store.counters;
+            assert_eq!(received, applied + duplicate + late + dead + suppressed, "seed {seed}");
             assert_eq!((received, dead), (world.stream.len() as u64, 3), "seed {seed}: each message counts once");
             alerts_are_told(world, seed);
         }

@@ -6,6 +6,7 @@ mod golden;
 mod laws;
 mod play;
 mod residence;
+mod forget;
 mod script;
 
 mod scenario_alerts;

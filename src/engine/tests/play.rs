@@ -61,8 +61,8 @@ fn play(scenario: &str, print: Print) -> String {
     for step in parse(scenario) {
         stage.play(step);
     }
-    let Counters { received, applied, duplicate, late, dead } = stage.counters;
-    assert_eq!(received, applied + duplicate + late + dead, "every event has one end");
+    let Counters { received, applied, duplicate, late, dead, suppressed } = stage.counters;
+    assert_eq!(received, applied + duplicate + late + dead + suppressed, "every event has one end");
     stage.printed.join("\n")
 }
 
@@ -194,12 +194,13 @@ impl Stage {
                 reasons.join("; ")
             ));
         }
-        let Counters { received, applied, duplicate, late, dead } = checkpoint.counters;
+        let Counters { received, applied, duplicate, late, dead, suppressed } = checkpoint.counters;
         self.counters.received += received;
         self.counters.applied += applied;
         self.counters.duplicate += duplicate;
         self.counters.late += late;
         self.counters.dead += dead;
+        self.counters.suppressed += suppressed;
         for row in checkpoint.outbox {
             match row.kind {
                 OutboxKind::Alert => self.printed.push(alert(&row, "")),

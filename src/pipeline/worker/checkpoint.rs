@@ -16,7 +16,7 @@ use crate::{
         checkpoint::{OutboxKind, OutboxRow, ScoreRow},
     },
     event::{
-        ids::{Epoch, PartitionId},
+        ids::{Epoch, PartitionId, StreamSequence},
         time::Timestamp,
     },
     pipeline::mutant,
@@ -25,7 +25,9 @@ use crate::{
         checkpoint::{CheckpointWrite, PartWrite},
     },
     stream::{
+        EVENTS,
         dead::DeadLetter,
+        erase,
         publisher::{Outgoing, Publisher},
     },
 };
@@ -47,6 +49,8 @@ pub(super) struct Checkpointing {
     /// When the oldest message was stored that no checkpoint holds yet.
     oldest_stored_at: Option<Timestamp>,
     burials: Vec<DeadLetter>,
+    /// Messages of erased customers.
+    unwanted: Vec<StreamSequence>,
     published: Vec<String>,
     /// Customers became clean: some may leave memory.
     evict_wanted: bool,
@@ -100,6 +104,12 @@ impl Checkpointing {
         self.note_change();
     }
 
+    /// A message of an erased customer: its bytes must be gone before the watermark passes it.
+    pub(super) fn erase(&mut self, sequence: StreamSequence) {
+        self.unwanted.push(sequence);
+        self.note_change();
+    }
+
     /// Messages of the outbox that were published: the next checkpoint marks them.
     pub(super) fn published(&mut self, ids: Vec<String>) {
         self.published.extend(ids);
@@ -126,7 +136,8 @@ impl Worker {
         let Some(since) = self.checkpointing.waiting_since else { return };
         let waited = since.elapsed();
         let outgoing = self.owned.values().any(|owned| owned.engine.has_outgoing());
-        let changed = self.owned.values().any(|owned| !owned.engine.is_clean() || owned.releasing);
+        let changed =
+            self.owned.values().any(|owned| !owned.engine.is_clean() || owned.releasing || owned.forget.is_wanted());
         let pause = if self.catches_up() {
             self.config.catch_up_checkpoint()
         } else if outgoing {
@@ -136,8 +147,8 @@ impl Worker {
         } else {
             QUIET_INTERVAL
         };
-        let full =
-            self.dirty() * 2 > self.config.dirty_customers_max || self.checkpointing.burials.len() > BURIALS_AT_MOST;
+        let held_up = self.checkpointing.burials.len() + self.checkpointing.unwanted.len();
+        let full = self.dirty() * 2 > self.config.dirty_customers_max || held_up > BURIALS_AT_MOST;
         if waited >= pause || full {
             self.start_checkpoint(now);
         }
@@ -149,8 +160,12 @@ impl Worker {
         let mut outgoing = Pending::default();
         let begun = Instant::now();
         for owned in self.owned.values_mut() {
-            if owned.engine.is_clean() && !owned.moved() && !owned.releasing {
+            let forgotten = owned.forget(&self.warm);
+            if owned.engine.is_clean() && !owned.moved() && !owned.releasing && forgotten.is_empty() {
                 continue;
+            }
+            if !forgotten.is_empty() {
+                self.forgetting.hurry();
             }
             let checkpoint = owned.engine.take_checkpoint(now);
             outgoing.messages.extend(checkpoint.outbox.iter().cloned());
@@ -164,12 +179,14 @@ impl Worker {
                 stream_created: owned.stream_created,
                 rules_hash: owned.rules_hash.clone().filter(|_| owned.sweep.is_none()),
                 checkpoint,
+                forgotten,
             });
         }
         let published = std::mem::take(&mut self.checkpointing.published);
         let burials = std::mem::take(&mut self.checkpointing.burials);
+        let unwanted = std::mem::take(&mut self.checkpointing.unwanted);
         self.checkpointing.waiting_since = None;
-        if parts.is_empty() && published.is_empty() && burials.is_empty() {
+        if parts.is_empty() && published.is_empty() && burials.is_empty() && unwanted.is_empty() {
             return;
         }
         self.tools.metrics.observe_stage("snapshot", begun.elapsed());
@@ -182,6 +199,7 @@ impl Worker {
             publisher: self.tools.publisher.clone(),
             write: CheckpointWrite::new(parts, published),
             burials,
+            unwanted,
         };
         self.checkpointing.started = Some(begun);
         let oldest_stored_at = self.checkpointing.oldest_stored_at.take();
@@ -305,8 +323,12 @@ impl Worker {
     }
 
     fn note_what_waits(&mut self) {
-        let waits = self.owned.values().any(|owned| !owned.engine.is_clean() || owned.moved() || owned.releasing);
-        if waits || !self.checkpointing.burials.is_empty() || !self.checkpointing.published.is_empty() {
+        let waits = self
+            .owned
+            .values()
+            .any(|owned| !owned.engine.is_clean() || owned.moved() || owned.releasing || owned.forget.is_wanted());
+        let held_up = !self.checkpointing.burials.is_empty() || !self.checkpointing.unwanted.is_empty();
+        if waits || held_up || !self.checkpointing.published.is_empty() {
             self.checkpointing.note_change();
         }
     }
@@ -328,6 +350,7 @@ struct Job {
     publisher: Publisher,
     write: CheckpointWrite,
     burials: Vec<DeadLetter>,
+    unwanted: Vec<StreamSequence>,
 }
 
 impl Job {
@@ -345,6 +368,7 @@ impl Job {
         let mut committed: Vec<(PartitionId, Epoch)> =
             self.write.parts.iter().map(|part| (part.checkpoint.partition, part.epoch)).collect();
         self.bury().await;
+        self.erase().await;
         let started = Instant::now();
         mutant::before_commit(&self.publisher, &self.write).await;
         let fenced = if mutant::is_on(mutant::WATERMARK_APART) {
@@ -366,7 +390,8 @@ impl Job {
             self.burials.retain(|letter| match results.next() {
                 Some(Ok(_)) => false,
                 Some(Err(error)) => {
-                    warn!(sequence = %letter.sequence, "cannot bury message {}, trying again: {error}", letter.sequence);
+                    let (sequence, reason) = (letter.sequence, error.reason());
+                    warn!(sequence = %sequence, "cannot bury message {sequence}, trying again: {reason}");
                     true
                 }
                 None => true,
@@ -374,6 +399,14 @@ impl Job {
             if !self.burials.is_empty() {
                 tokio::time::sleep(BURY_AGAIN_AFTER).await;
             }
+        }
+    }
+
+    /// Overwrites the messages of erased customers, for as long as it takes.
+    async fn erase(&mut self) {
+        while let Err(error) = erase::erase_all(self.publisher.context(), EVENTS, &self.unwanted).await {
+            warn!("cannot erase messages of erased customers, trying again: {error}");
+            tokio::time::sleep(BURY_AGAIN_AFTER).await;
         }
     }
 

@@ -1,7 +1,10 @@
 //! Intake: from raw messages to applied events. Finds each message's customer, has the missing ones loaded, decodes,
 //! applies, and sends what cannot be understood to the dead letters.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use tracing::{debug, error, warn};
@@ -23,7 +26,7 @@ use crate::{
         time::Timestamp,
     },
     pipeline::accounts::Accounts,
-    store::{Store, StoreError, states::LoadedState},
+    store::{Store, StoreError, states::LoadedState, suppression::Known},
     stream::{
         EVENTS,
         dead::DeadLetter,
@@ -48,8 +51,8 @@ pub(super) enum Work {
 /// The leases that a piece of work was begun under: what a partition's successor has is not this work's to change.
 pub(super) type Leases = BTreeMap<PartitionId, Epoch>;
 
-/// States as they are stored.
-pub(super) type Loaded = Vec<LoadedState>;
+/// States as they are stored, and who may not be stored.
+pub(super) type Loaded = Known;
 
 impl Worker {
     pub(super) fn take_batch(&mut self, read: Read) -> anyhow::Result<()> {
@@ -83,7 +86,7 @@ impl Worker {
     pub(super) fn begin(&mut self, work: Work) -> anyhow::Result<()> {
         let (missing, unknown_account) = self.missing(&work);
         if missing.is_empty() {
-            return self.finish_work(work, Vec::new());
+            return self.finish_work(work, Known::default());
         }
         // Whoever is found now may have left memory when the missing have come.
         self.found.clear();
@@ -119,17 +122,18 @@ impl Worker {
     fn finish_work(&mut self, work: Work, loaded: Loaded) -> anyhow::Result<()> {
         let now = self.now();
         let found = self.tools.metrics.window_loads.get_or_create(&label("found")).clone();
-        found.inc_by(loaded.len() as u64);
+        let Known { states, suppressed } = loaded;
+        found.inc_by(states.len() as u64);
         match work {
             Work::Messages { batch, scope } => {
-                self.admit_loaded(loaded, now)?;
-                self.apply_batch(batch, scope, now);
+                self.admit_loaded(states, now)?;
+                self.apply_batch(batch, scope, &suppressed, now);
             }
             Work::Due { partition, keys } => {
-                self.admit_loaded(loaded, now)?;
+                self.admit_loaded(states, now)?;
                 self.evaluate_due(partition, &keys, now);
             }
-            Work::Sweep { partition, after } => self.sweep_page(partition, after, loaded, now)?,
+            Work::Sweep { partition, after } => self.sweep_page(partition, after, states, now)?,
         }
         Ok(())
     }
@@ -208,7 +212,7 @@ impl Worker {
         None
     }
 
-    fn admit_loaded(&mut self, loaded: Loaded, now: Timestamp) -> anyhow::Result<()> {
+    fn admit_loaded(&mut self, loaded: Vec<LoadedState>, now: Timestamp) -> anyhow::Result<()> {
         for row in loaded {
             self.admit_row(row, now)?;
         }
@@ -227,6 +231,10 @@ impl Worker {
         if let Some(slot) = owned.engine.find(&key) {
             return Ok(Some((partition, slot)));
         }
+        // It was loaded before the checkpoint that deletes it.
+        if owned.forget.refuses(&key) {
+            return Ok(None);
+        }
         let state = snapshot::decode(&row.snapshot).with_context(|| {
             format!("the stored state of customer {} of account {account} cannot be read", row.token)
         })?;
@@ -236,12 +244,16 @@ impl Worker {
         Ok(Some((partition, slot)))
     }
 
-    fn apply_batch(&mut self, batch: ReadBatch, scope: Scope, now: Timestamp) {
+    fn apply_batch(&mut self, batch: ReadBatch, scope: Scope, suppressed: &HashSet<Box<str>>, now: Timestamp) {
         let started = std::time::Instant::now();
         let mut tally = Tally::default();
         let mut found = std::mem::take(&mut self.found);
+        let some_erased = !suppressed.is_empty() || self.owned.values().any(|owned| owned.forget.refuses_some());
         for (place, message) in batch.messages.iter().enumerate() {
-            self.apply_message(message, found.get(place).copied().flatten(), now, &mut tally);
+            let found = found.get(place).copied().flatten();
+            if !(some_erased && self.drop_if_suppressed(message, found, suppressed, &mut tally)) {
+                self.apply_message(message, found, now, &mut tally);
+            }
         }
         found.clear();
         self.found = found;
@@ -265,6 +277,28 @@ impl Worker {
         self.tools.metrics.consumer_pending_messages.set(i64::try_from(batch.pending).unwrap_or(i64::MAX));
         self.readers.recycle(batch.messages);
         self.tools.metrics.observe_stage("apply", started.elapsed());
+    }
+
+    /// Drops the message of a customer that was erased, if it is one. Asked only for those not found in memory.
+    fn drop_if_suppressed(
+        &mut self,
+        message: &RawMessage,
+        found: Option<Slot>,
+        suppressed: &HashSet<Box<str>>,
+        tally: &mut Tally,
+    ) -> bool {
+        let Some(subject) = parse_partitioned(message.subject.as_str()).filter(|_| found.is_none()) else {
+            return false;
+        };
+        let Some(owned) = self.owned.get_mut(&subject.partition) else { return false };
+        let is_new = message.sequence > owned.applied && owned.engine.find(subject.key).is_none();
+        if !is_new || !(owned.forget.refuses(subject.key) || suppressed.contains(subject.key)) {
+            return false;
+        }
+        owned.engine.count_suppressed();
+        tally.suppressed += 1;
+        self.checkpointing.erase(message.sequence);
+        true
     }
 
     fn apply_message(&mut self, message: &RawMessage, found: Option<Slot>, now: Timestamp, tally: &mut Tally) {
@@ -363,6 +397,7 @@ struct Tally {
     duplicate: u64,
     late: u64,
     dead: u64,
+    suppressed: u64,
     clamped: u64,
 }
 
@@ -376,12 +411,13 @@ impl Tally {
     }
 
     fn report(&self, metrics: &crate::telemetry::metrics::Metrics) {
-        metrics.events_received.inc_by(self.applied + self.duplicate + self.late + self.dead);
+        metrics.events_received.inc_by(self.applied + self.duplicate + self.late + self.dead + self.suppressed);
         for (result, count) in [
             (EventResult::applied, self.applied),
             (EventResult::duplicate, self.duplicate),
             (EventResult::late, self.late),
             (EventResult::dead, self.dead),
+            (EventResult::suppressed, self.suppressed),
         ] {
             if count > 0 {
                 metrics.count_events(result, count);
@@ -407,7 +443,7 @@ async fn load(
         retry("look up accounts", || accounts.look_for_those_before(*stored_at)).await?;
     }
     let keys: Vec<(&str, &str)> = keys.iter().map(|(account, token)| (account.as_str(), token.as_str())).collect();
-    retry("load customers", || store.load_states(&keys)).await
+    retry("load customers", || store.load_customers(&keys)).await
 }
 
 /// Tries until it succeeds or cannot succeed.

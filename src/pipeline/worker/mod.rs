@@ -7,6 +7,7 @@
 //! published that is not committed; reading stops when too many customers are dirty.
 
 mod checkpoint;
+mod forget;
 mod intake;
 mod owned;
 mod readers;
@@ -28,6 +29,7 @@ use tracing::{debug, info, warn};
 
 use self::{
     checkpoint::Checkpointing,
+    forget::Forgetting,
     intake::{Leases, Loaded, Work},
     readers::Readers,
     silence::DueLoading,
@@ -153,6 +155,7 @@ pub struct Worker {
     /// What waits for states to be loaded, and their loading.
     work: Option<Waiting>,
     checkpointing: Checkpointing,
+    forgetting: Forgetting,
     due_loading: FuturesUnordered<DueLoading>,
     scratch: Vec<u8>,
     /// Where the customers of the batch in hand stand, message by message, if none of them must be loaded.
@@ -184,6 +187,7 @@ impl Worker {
             releaser,
             work: None,
             checkpointing: Checkpointing::default(),
+            forgetting: Forgetting::default(),
             due_loading: FuturesUnordered::new(),
             scratch: Vec::new(),
             found: Vec::new(),
@@ -216,6 +220,7 @@ impl Worker {
                     self.schedule(partition, rows);
                 }
                 loaded = poll_work(&mut self.work) => self.loaded(loaded?)?,
+                found = self.forgetting.found() => self.take_erasures(found),
                 Some(question) = inlets.questions.recv() => self.answer(question),
                 Some(ids) = inlets.published.recv() => self.checkpointing.published(ids),
                 Ok(()) = rules.changed() => self.change_rules(),
@@ -260,6 +265,7 @@ impl Worker {
         if !self.lags(now) {
             self.notice_silence(now)?;
         }
+        self.forgetting.look_if_due(&self.tools.store);
         self.start_checkpoint_if_due(now);
         if self.pending == 0 && !self.checkpointing.is_overdue() {
             self.progress.send_replace(Instant::now());
@@ -305,6 +311,7 @@ impl Worker {
             }
         }
         if taken > 0 {
+            self.forgetting.hurry();
             info!(partitions = self.owned.len(), "owning {} partitions, {taken} of them new", self.owned.len());
         }
         self.gain_again = Instant::now() + GAIN_AGAIN_AFTER;

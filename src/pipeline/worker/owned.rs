@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tracing::{error, info, warn};
 
-use super::{super::outbox::OutboxSender, super::rulebook::RuleBook, Tools};
+use super::{super::outbox::OutboxSender, super::rulebook::RuleBook, Tools, forget::Forget};
 use crate::{
     engine::partition::{Partition, Policy},
     event::{
@@ -38,6 +38,8 @@ pub(crate) struct Owned {
     pub(crate) releasing: bool,
     /// Stored customers due before this are being looked up.
     pub(crate) due_wanted: Option<Timestamp>,
+    /// Customers that were erased.
+    pub(super) forget: Forget,
 }
 
 /// Where a reader must start for a partition.
@@ -76,6 +78,7 @@ impl Owned {
             sweep: rescore.then_some(None),
             releasing: false,
             due_wanted: None,
+            forget: Forget::default(),
         })
     }
 

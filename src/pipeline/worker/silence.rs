@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     event::{ids::PartitionId, time::Timestamp},
-    store::states::{DueRow, LoadedState},
+    store::{
+        states::{DueRow, LoadedState},
+        suppression::Known,
+    },
 };
 
 /// Due customers that are loaded at a time.
@@ -116,6 +119,7 @@ impl Worker {
                 store.load_page(partition, after, SWEEP_AT_ONCE)
             })
             .await
+            .map(|states| Known { states, ..Known::default() })
         });
         self.wait_for(Work::Sweep { partition, after: from }, loading);
     }

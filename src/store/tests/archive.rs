@@ -35,7 +35,7 @@ pub(super) fn event(sequence: u64, stored_at: Timestamp) -> ArchivedEvent {
     }
 }
 
-fn archive(from: u64, events: Vec<ArchivedEvent>) -> ArchiveWrite {
+pub(super) fn archive(from: u64, events: Vec<ArchivedEvent>) -> ArchiveWrite {
     ArchiveWrite {
         id: Uuid::new_v4(),
         partition: PartitionId(0),
@@ -45,6 +45,7 @@ fn archive(from: u64, events: Vec<ArchivedEvent>) -> ArchiveWrite {
         to_time: events.last().map(|event| event.stored_at),
         stream_created: None,
         events,
+        contacts: Vec::new(),
     }
 }
 

@@ -11,8 +11,10 @@ mod outcomes;
 mod leases;
 mod states;
 mod links;
+mod erasure;
 mod archive;
 mod queries;
+mod interventions;
 mod speed;
 
 use super::*;
@@ -29,6 +31,8 @@ fn futures_can_move_between_threads() {
     moves(&store.migrate());
     moves(&store.add_key(&account, super::keys::KeyKind::Secret));
     moves(&store.load_states(&[]));
+    moves(&store.load_customers(&[]));
+    moves(&store.claim_erasures(uuid::Uuid::nil(), Duration::ZERO, 1));
     moves(&store.open_session("a"));
     let session = async {
         let session = store.open_session("a").await?;

@@ -110,6 +110,7 @@ pub(super) fn part(partition: u16, epoch: u64, from: u64, to: u64) -> PartWrite 
             links: vec![],
             counters: Counters::default(),
         },
+        forgotten: vec![],
     }
 }
 

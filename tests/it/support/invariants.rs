@@ -34,20 +34,37 @@ pub(crate) async fn violations(observer: &Observer<'_>, expected: &Expected<'_>)
     Ok(found)
 }
 
-/// received = applied + duplicate + late + dead in each partition, and all together are the stream's messages.
+/// Everything that is broken for those who are left, where customers were erased: messages are missing then.
+pub(crate) async fn violations_after_erasure(
+    observer: &Observer<'_>,
+    expected: &Expected<'_>,
+) -> Result<Vec<String>, Trouble> {
+    let mut found = compared(observer, expected).await?;
+    let broken = "SELECT count(*) FROM partitions
+        WHERE role = 'engine' AND received <> applied + duplicate + late + dead + suppressed";
+    if observer.number(broken).await? > 0 {
+        found.push("a partition's counters do not add up".to_owned());
+    }
+    found.extend(settled(observer, AFTERWARDS).await?);
+    Ok(found)
+}
+
+/// received = applied + duplicate + late + dead + suppressed in each partition, and all together are the stream's messages.
 async fn counted(observer: &Observer<'_>, messages: u64) -> Result<Vec<String>, Trouble> {
     let mut found = Vec::new();
     let held = observer.count("CHURN_EVENTS").await?;
     if held != messages {
         found.push(format!("the stream holds {held} messages, {messages} were sent"));
     }
-    let sql = "SELECT id, received, applied, duplicate, late, dead FROM partitions WHERE role = 'engine' ORDER BY id";
+    let sql = "SELECT id, received, applied, duplicate, late, dead, suppressed FROM partitions WHERE role = 'engine' ORDER BY id";
     let mut sum = 0;
     for row in observer.rows(sql, &[]).await? {
         let id: i16 = row.get(0);
-        let counts: Vec<i64> = (1..6).map(|column| row.get(column)).collect();
+        let counts: Vec<i64> = (1..7).map(|column| row.get(column)).collect();
         if counts[0] != counts[1..].iter().sum::<i64>() {
-            found.push(format!("partition {id} counted received, applied, duplicate, late, dead as {counts:?}"));
+            found.push(format!(
+                "partition {id} counted received, applied, duplicate, late, dead, suppressed as {counts:?}"
+            ));
         }
         sum += counts[1..].iter().sum::<i64>();
     }
