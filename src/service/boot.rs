@@ -24,6 +24,7 @@ use crate::{
         keys::KeyRing,
         rate::RateLimits,
         router,
+        segment::tail::DroppedTail,
         server::{Certificates, Server},
         state,
         stripe::SigningSecrets,
@@ -234,6 +235,7 @@ impl Parts {
             metrics: self.metrics.clone(),
             now: self.now(),
             retention_days: self.config.archive.retention_days,
+            store_contact: self.config.privacy.store_contact,
         };
         let soft = self.lifecycle.soft().clone();
         self.lifecycle.spawn_critical("archive's lease", ownership.run(soft.clone()));
@@ -278,6 +280,8 @@ impl Parts {
             now: self.now(),
             body_time: self.config.http.body_read_timeout(),
             tracking,
+            segment: self.config.segment.clone(),
+            dropped: DroppedTail::default(),
             privacy: self.config.privacy.clone(),
         }))
     }

@@ -288,6 +288,8 @@ metrics! {
     http_in_flight: Whole = "churnd_http_in_flight";
     /// Events that came in over HTTP, by where, and by what became of them.
     ingest_events: Family<IngestLabels, Counter> = "churnd_ingest_events_total";
+    /// Messages of Segment's SDKs that did not become events, by reason; their senders are told that all is well.
+    segment_dropped: Family<ReasonLabel, Counter> = "churnd_segment_dropped_total";
     /// Bytes of the events that were accepted over HTTP.
     ingest_bytes: Counter = "churnd_ingest_bytes_total";
     /// Time from an event's publishing to the stream's confirmation.
