@@ -87,7 +87,8 @@ impl ApiError {
         Self { retry_after_seconds: Some(seconds), ..self }
     }
 
-    fn log(&self) {
+    /// Writes down what really happened; for answers that are not made of this.
+    pub(super) fn log(&self) {
         let cause = self.cause.as_ref().map(|cause| format!(": {cause:#}")).unwrap_or_default();
         if self.status.is_server_error() {
             error!(status = self.status.as_u16(), code = self.code, "answered `{}`{cause}", self.code);

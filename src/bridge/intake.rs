@@ -171,5 +171,7 @@ fn check_reserved(event: &Event<'_>) -> Result<(), Refusal> {
 /// Nothing else than "later" is told: what is wrong lies on our side.
 fn unpublished(error: PublishError) -> ApiError {
     let seconds = if matches!(error, PublishError::Full { .. }) { 30 } else { 1 };
-    ApiError::unavailable("the event could not be stored now: send it again, with the same id", seconds).because(error)
+    // The error itself names the subject, and so the customer.
+    ApiError::unavailable("the event could not be stored now: send it again, with the same id", seconds)
+        .because(anyhow::Error::msg(error.reason()))
 }

@@ -12,3 +12,4 @@ pub mod fact;
 pub mod decode;
 pub mod sentiment;
 pub mod stripe;
+pub mod segment;

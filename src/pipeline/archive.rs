@@ -248,7 +248,7 @@ impl Stretch {
     }
 }
 
-/// A message as the archive keeps it; what does not decode is in the dead letters.
+/// A message as the archive keeps it; what cannot be used is in the dead letters.
 fn archived(message: &RawMessage) -> Option<ArchivedEvent> {
     let subject = parse_partitioned(message.subject.as_str())?;
     let encoding = if message.is_message_pack() { Encoding::MessagePack } else { Encoding::Json };
@@ -260,7 +260,7 @@ fn archived(message: &RawMessage) -> Option<ArchivedEvent> {
         partition: subject.partition,
         account: AccountId::parse(subject.account).ok()?,
         token: subject.token.into(),
-        customer: check_customer(&event, subject.token).ok(),
+        customer: Some(check_customer(&event, subject.token).ok()?),
         name: event.name.to_string(),
         event_id: event.identity(subject.account, message.message_id()).map(str::to_owned),
         occurred_at: event.timestamp.unwrap_or(message.stored_at),

@@ -53,7 +53,7 @@ pub struct Normalizer {
 enum Failure {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error(transparent)]
+    #[error("{}", .0.reason())]
     Publish(#[from] PublishError),
     #[error(transparent)]
     Erase(#[from] StreamError),

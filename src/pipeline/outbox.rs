@@ -219,7 +219,7 @@ impl Outbox {
             scores.iter().map(|(account, token, value)| risk_kv::entry(account.as_str(), token, value)).collect();
         let results = self.publisher.publish_all(entries).await;
         if let Some(error) = results.into_iter().find_map(Result::err) {
-            warn!("cannot put scores into the bucket, trying again: {error}");
+            warn!("cannot put scores into the bucket, trying again: {}", error.reason());
             self.metrics.count_error("outbox", "kv");
             self.resume_owned();
         }
@@ -308,7 +308,7 @@ pub(super) async fn publish_rows(publisher: &Publisher, rows: &[OutboxRow]) -> V
         match result {
             Ok(_) => done.push(row.message_id.clone()),
             Err(PublishError::AlreadyThere { .. }) => done.push(row.message_id.clone()),
-            Err(error) => warn!(message = row.message_id, "cannot publish {}: {error}", row.message_id),
+            Err(error) => warn!("cannot publish a message of the outbox: {}", error.reason()),
         }
     }
     done

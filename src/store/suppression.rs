@@ -6,7 +6,6 @@
 use std::{collections::HashSet, fmt};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use secrecy::{ExposeSecret, SecretBox};
 use sha2::Sha256;
 
 use super::{
@@ -22,7 +21,7 @@ use crate::event::ids::AccountId;
 pub(super) type SuppressionHash = Vec<u8>;
 
 /// The key of all hashes of a database.
-pub(super) struct SuppressionKey(SecretBox<Vec<u8>>);
+pub(super) struct SuppressionKey(Hmac<Sha256>);
 
 /// What is known of customers that are not in memory.
 #[derive(Debug, Default)]
@@ -62,7 +61,7 @@ impl SuppressionKey {
     }
 
     fn hash(&self, kind: &str, account: &str, id: &str) -> SuppressionHash {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.expose_secret()).expect("a key of any length is one");
+        let mut mac = self.0.clone();
         for part in [kind, account, id] {
             mac.update(part.as_bytes());
             // No account and no token holds it, so no two ids make one text.
@@ -144,7 +143,8 @@ impl Store {
         let rows = self.statement("load the suppressions' key", KEY, &[]).await?;
         let missing = || StoreError::Inconsistent { table, row: "the only one".to_owned(), column: "key".to_owned() };
         let row = rows.first().ok_or_else(missing)?;
-        Ok(SuppressionKey(SecretBox::new(Box::new(RowReader { table, row }.get("key")?))))
+        let row = RowReader { table, row };
+        Hmac::new_from_slice(row.get("key")?).map(SuppressionKey).map_err(|_| row.broken("key"))
     }
 }
 

@@ -33,15 +33,11 @@ pub(super) struct StreamState {
 #[derive(Debug, Deserialize)]
 pub(super) struct ConsumerInfo {
     pub(super) delivered: Delivered,
-    #[serde(default)]
-    pub(super) ack_floor: Delivered,
-    #[serde(default)]
-    pub(super) num_ack_pending: u64,
     pub(super) num_pending: u64,
 }
 
 /// How far a consumer has come.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct Delivered {
     pub(super) consumer_seq: u64,
     pub(super) stream_seq: u64,

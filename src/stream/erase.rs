@@ -3,6 +3,8 @@
 //! Messages of a subject are looked up one by one, by requests that leave nothing behind; a consumer's filter would stand
 //! in the cluster's log, with the customer in it. The server answers from the stream's leader.
 
+use std::time::Duration;
+
 use async_nats::{HeaderMap, header, jetstream::Context};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Deserialize;
@@ -16,12 +18,11 @@ use super::{
 };
 use crate::event::{
     ids::{AccountId, StreamSequence},
-    subject::{dead_subject, webhook_subject},
+    subject::webhook_subject,
 };
 
 const NO_MESSAGE: u64 = 10_037;
-/// The server's word for a sequence that holds no message (any more).
-const NO_SEQUENCE: u64 = 10_043;
+const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Deletions under way at once.
 const AT_ONCE: usize = 64;
 
@@ -35,6 +36,10 @@ pub async fn next_of(
     subject: &str,
     from: StreamSequence,
 ) -> Result<Option<StreamSequence>, StreamError> {
+    look_up(context, stream, &json!({ "seq": from.0.max(1), "next_by_subj": subject })).await
+}
+
+async fn look_up(context: &Context, stream: &str, which: &Value) -> Result<Option<StreamSequence>, StreamError> {
     #[derive(Deserialize)]
     struct Answer {
         message: Stored,
@@ -43,9 +48,7 @@ pub async fn next_of(
     struct Stored {
         seq: u64,
     }
-    let body = json!({ "seq": from.0.max(1), "next_by_subj": subject });
-    let what = format!("STREAM.MSG.GET.{stream}");
-    match api::request::<_, Answer>(context, &what, stream, &body).await {
+    match api::request::<_, Answer>(context, &format!("STREAM.MSG.GET.{stream}"), stream, which).await {
         Ok(answer) => Ok(Some(StreamSequence(answer.message.seq))),
         Err(StreamError::Refused { code: NO_MESSAGE, .. }) => Ok(None),
         Err(error) => Err(error),
@@ -57,7 +60,12 @@ pub async fn erase(context: &Context, stream: &str, sequence: StreamSequence) ->
     let body = json!({ "seq": sequence.0, "no_erase": false });
     match api::request::<_, Nothing>(context, &format!("STREAM.MSG.DELETE.{stream}"), stream, &body).await {
         Ok(Nothing {}) => Ok(true),
-        Err(StreamError::Refused { code: NO_SEQUENCE | NO_MESSAGE, .. }) => Ok(false),
+        // The codes for what is not there are several, and shared with other failures.
+        Err(StreamError::Refused { .. })
+            if look_up(context, stream, &json!({ "seq": sequence.0 })).await?.is_none() =>
+        {
+            Ok(false)
+        }
         Err(error) => Err(error),
     }
 }
@@ -108,11 +116,14 @@ pub async fn search(
     let name = format!("churnd-search-{}", uuid::Uuid::new_v4().simple());
     let mut config = ReaderConfig::new(name, StreamSequence(0));
     config.filter = Some(subject);
+    // Where nothing is found, a heartbeat tells that there is nothing.
+    config.heartbeat = HEARTBEAT;
     let mut reader = Reader::open(context, stream, config);
-    let mut see = see;
-    while reader.position() < last {
+    let (mut see, mut done) = (see, last == StreamSequence(0));
+    while !done {
         match reader.next_batch().await {
             Ok(batch) => {
+                done = batch.caught_up_to.is_some() || batch.position >= last;
                 batch.messages.iter().for_each(&mut see);
                 reader.recycle(batch.messages);
             }
@@ -126,20 +137,20 @@ pub async fn search(
     Ok(())
 }
 
-/// Messages that name nobody in their subjects.
+/// Messages whose subjects do not tell whom they name.
 #[derive(Clone, Copy, Debug)]
 pub enum Place<'a> {
     /// Stripe's webhooks of an account.
     Webhooks(&'a AccountId),
-    /// An account's dead letters that fit no customer's subject.
-    OddLetters(&'a AccountId),
+    /// An account's dead letters, some of which stand under a wrong customer's subject, or under nobody's.
+    Letters(&'a AccountId),
 }
 
 impl Place<'_> {
     fn stream_and_subject(self) -> (&'static str, String) {
         match self {
             Self::Webhooks(account) => (WEBHOOKS, webhook_subject(account)),
-            Self::OddLetters(account) => (DEAD, dead_subject(account.as_str(), "_")),
+            Self::Letters(account) => (DEAD, format!("churn.dead.{account}.*")),
         }
     }
 }
@@ -150,8 +161,20 @@ pub async fn acknowledged(
     stream: &str,
     consumer: &str,
 ) -> Result<Option<StreamSequence>, StreamError> {
+    #[derive(Deserialize)]
+    struct Consumer {
+        delivered: Position,
+        ack_floor: Position,
+        num_ack_pending: u64,
+        num_pending: u64,
+    }
+    #[derive(Deserialize)]
+    struct Position {
+        stream_seq: u64,
+    }
     const NO_CONSUMER: u64 = 10_014;
-    match api::consumer_info(context, stream, consumer).await {
+    let what = format!("CONSUMER.INFO.{stream}.{consumer}");
+    match api::request::<_, Consumer>(context, &what, stream, &json!({})).await {
         Ok(info) if info.num_pending == 0 && info.num_ack_pending == 0 => {
             Ok(Some(StreamSequence(info.delivered.stream_seq.max(info.ack_floor.stream_seq))))
         }

@@ -135,6 +135,17 @@ pub enum PublishError {
 }
 
 impl PublishError {
+    /// What happened, without the subject: subjects name customers, and logs must not.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::AlreadyThere { .. } => "a message with this subject is there already".to_owned(),
+            Self::Unconfirmed { source, .. } => format!("nats did not confirm it in time: {source}"),
+            Self::Full { description, .. } => format!("the stream is full: {description}"),
+            Self::TooLarge { bytes, .. } => format!("its {bytes} bytes are too many"),
+            Self::Refused { description, .. } => format!("nats refused it: {description}"),
+        }
+    }
+
     /// The same publish may succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unconfirmed { .. } | Self::Full { .. })

@@ -454,3 +454,62 @@ async fn two_instances_erase_customers_whose_events_still_flow_and_touch_no_othe
     let found = violations_after_erasure(&observer, &expected).await.unwrap();
     assert!(found.is_empty(), "{found:#?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_sleeps_through_an_erasure_brings_nothing_back() {
+    const CUSTOMERS: usize = 64;
+    let cluster = Cluster::start().await;
+    let (feed, observer) = (Feed::open(&cluster).await, Observer::of(&cluster).await);
+    let one = daemon(&cluster, "one").start().await;
+    let two = daemon(&cluster, "two").start().await;
+    let shared = async |expected: &[usize]| {
+        eventually(SOON, async || {
+            let owners: Vec<usize> = observer.owners().await?.into_values().collect();
+            if owners == expected { Ok(()) } else { Err(format!("{owners:?}")) }
+        })
+        .await;
+    };
+    shared(&[8, 8]).await;
+    let key = secret_key(&cluster, ACCOUNT).await;
+    let customers: Vec<String> = (0..CUSTOMERS).map(|number| format!("sleeper-{number}")).collect();
+    let events = |round: usize| {
+        let event = |number: usize| {
+            let name = if number.is_multiple_of(2) { "payment_failed" } else { "billing_page_view" };
+            let body = json!({"event": name, "id": format!("{round}-{number}")});
+            crate::support::feed::event(&customers[number % CUSTOMERS], &body)
+        };
+        (0..4_000).map(event).collect::<Vec<_>>()
+    };
+    feed.send_all(events(0)).await;
+    quiet(&observer).await;
+    // In the midst of its work: states are dirty, a checkpoint and alerts may be on their way.
+    let (_, ()) = tokio::join!(feed.send_all(events(1)), async {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        one.freeze();
+    });
+    let mut ids = Vec::new();
+    for customer in &customers {
+        ids.push(erase(&two, &key, customer).await);
+    }
+    shared(&[16]).await;
+    for id in &ids {
+        completed(&two, &key, id).await;
+    }
+    observer.caught_up(SOON).await;
+    assert_eq!(remains(&observer, &customers).await, Vec::<String>::new());
+    one.thaw();
+    shared(&[8, 8]).await;
+    // What comes now is refused by either of them.
+    feed.send_all(events(2)).await;
+    quiet(&observer).await;
+    eventually(SOON, async || match remains(&observer, &customers).await {
+        remains if remains.is_empty() => Ok(()),
+        remains => Err(format!("{remains:?}")),
+    })
+    .await;
+    let broken = "SELECT count(*) FROM partitions
+        WHERE role = 'engine' AND received <> applied + duplicate + late + dead + suppressed";
+    assert_eq!(observer.number(broken).await.unwrap(), 0);
+    let suppressed = observer.number("SELECT sum(suppressed)::bigint FROM partitions").await.unwrap();
+    assert!(suppressed >= 4_000, "{suppressed}");
+}

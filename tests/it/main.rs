@@ -7,6 +7,10 @@ mod model; // scoring written a second time, as plainly as the contract allows
 mod score; // `churnd score` against the model
 mod cli; // each command once for real
 mod track; // events over HTTP, and whom a key lets in
+mod http_raw; // requests, bodies and clients against the rules
+mod tls; // certificates, replaced while running
+mod webhook; // Stripe, believed and not believed, and what was missed
+mod segment; // Segment's API, as each SDK speaks it
 mod thread; // one event through all layers, and through a crash
 mod instances; // several instances, asleep, killed, coming and going
 mod poison; // bad messages and their second life

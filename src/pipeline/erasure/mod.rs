@@ -36,7 +36,7 @@ use crate::{
     stream::{
         ALERTS, DEAD, EVENTS, RISK_STREAM, StreamError, WEBHOOKS, dead,
         erase::{self, Place},
-        publisher::{Outgoing, Publisher},
+        publisher::{Outgoing, PublishError, Publisher},
         reader::RawMessage,
         risk_kv::RiskValue,
     },
@@ -45,8 +45,6 @@ use crate::{
 
 /// How often erasures are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How often what is open is counted.
-const COUNT_EVERY: Duration = Duration::from_secs(2);
 /// For how long an erasure is claimed; whoever works on it keeps renewing that.
 const CLAIM: Duration = Duration::from_secs(10);
 /// Erasures that are worked on together: they share the search of an account's webhooks, and the writing of the bucket.
@@ -78,9 +76,8 @@ enum Failure {
     Store(#[from] StoreError),
     #[error(transparent)]
     Stream(#[from] StreamError),
-    // What it was about names a customer.
-    #[error("the bucket cannot be filled again now")]
-    Bucket,
+    #[error("the bucket cannot be filled again now: {}", .0.reason())]
+    Bucket(PublishError),
 }
 
 /// What a look through everything found of a customer.
@@ -91,7 +88,7 @@ struct Pass {
     more: bool,
 }
 
-/// An account's messages whose subjects name nobody, by whom they name.
+/// An account's messages whose subjects do not tell whom they name, by whom they do.
 #[derive(Default)]
 struct Mentions {
     webhooks: Vec<(usize, StreamSequence)>,
@@ -105,15 +102,13 @@ impl Eraser {
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut counted: Option<Instant> = None;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 _ = look.tick() => {}
             }
-            if counted.is_none_or(|counted| counted.elapsed() >= COUNT_EVERY) {
-                self.count().await;
-                counted = Some(Instant::now());
+            if self.count().await == 0 {
+                continue;
             }
             let worked = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -126,15 +121,20 @@ impl Eraser {
         }
     }
 
-    async fn count(&self) {
+    /// Shows how many erasures are open.
+    async fn count(&self) -> u64 {
         match self.store.open_erasures().await {
             Ok(open) => {
                 let age = open.oldest.map_or(0, |oldest| (self.now)().millis_since(oldest)).max(0);
                 self.metrics.erasures_open.set(i64::try_from(open.count).unwrap_or(i64::MAX));
                 let since = Instant::now().checked_sub(Duration::from_millis(age.unsigned_abs()));
                 self.metrics.erasure_oldest_age_seconds.waits_since(since.filter(|_| open.count > 0));
+                open.count
             }
-            Err(error) => debug!("cannot count the erasures: {error}"),
+            Err(error) => {
+                debug!("cannot count the erasures: {error}");
+                0
+            }
         }
     }
 
@@ -230,7 +230,7 @@ impl Eraser {
         Ok(self.store.move_erasure_on(me, job.id, state, pause, erased).await?)
     }
 
-    /// Looks through an account's webhooks and odd letters for customers.
+    /// Looks through an account's webhooks and dead letters for customers.
     async fn find_mentions(&self, account: &AccountId, names: &Names) -> Result<Mentions, Failure> {
         let mut mentions = Mentions::default();
         let Mentions { webhooks, letters, events } = &mut mentions;
@@ -243,7 +243,7 @@ impl Eraser {
             letters.push((whose, message.sequence));
             events.extend(dead::original_in(message, EVENTS).map(|sequence| (whose, sequence)));
         };
-        erase::search(self.context(), Place::OddLetters(account), see).await?;
+        erase::search(self.context(), Place::Letters(account), see).await?;
         Ok(mentions)
     }
 
@@ -312,7 +312,7 @@ impl Eraser {
                 })
                 .collect();
             count += entries.len();
-            erase::fill_bucket(&self.publisher, entries).await.map_err(|_| Failure::Bucket)?;
+            erase::fill_bucket(&self.publisher, entries).await.map_err(Failure::Bucket)?;
         }
         info!(entries = count, "wrote the bucket anew in {:?}: {count} entries", begun.elapsed());
         Ok(())

@@ -390,7 +390,8 @@ impl Job {
             self.burials.retain(|letter| match results.next() {
                 Some(Ok(_)) => false,
                 Some(Err(error)) => {
-                    warn!(sequence = %letter.sequence, "cannot bury message {}, trying again: {error}", letter.sequence);
+                    let (sequence, reason) = (letter.sequence, error.reason());
+                    warn!(sequence = %sequence, "cannot bury message {sequence}, trying again: {reason}");
                     true
                 }
                 None => true,

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod dead;
+mod erase;
 mod guard;
 mod permissions;
 mod publisher;

@@ -4,10 +4,11 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    event::ids::StreamSequence,
+    event::ids::{AccountId, StreamSequence},
     stream::{
         ALERTS, DEAD, RISK_STREAM, WEBHOOKS,
         dead::{self, DeadLetter},
+        erase,
         reader::{Reader, ReaderConfig, check_rollback},
     },
 };
@@ -77,6 +78,22 @@ async fn each_part_can_do_its_work_with_the_shipped_permissions() {
     let ack = dead::publish(&publisher, &letter).await.unwrap();
     assert_eq!((ack.stream.as_str(), dead::list(&daemon, &Default::default()).await.unwrap().len()), (DEAD, 1));
     dead::replay(&publisher, ack.sequence).await.unwrap();
+    erasing(&daemon).await;
+}
+
+/// What erasing a customer takes: looking messages up, overwriting them, searching, emptying the bucket.
+async fn erasing(daemon: &jetstream::Context) {
+    for stream in [EVENTS, WEBHOOKS, ALERTS, RISK_STREAM, DEAD] {
+        let found = erase::next_of(daemon, stream, ">", StreamSequence(1)).await.unwrap();
+        let erased = erase::erase(daemon, stream, found.unwrap_or(StreamSequence(1))).await.unwrap();
+        assert_eq!(erased, found.is_some(), "{stream}");
+    }
+    let acme = AccountId::parse("acme").unwrap();
+    for place in [erase::Place::Webhooks(&acme), erase::Place::Letters(&acme)] {
+        within(erase::search(daemon, place, |_| {})).await.unwrap();
+    }
+    assert_eq!(erase::acknowledged(daemon, WEBHOOKS, "nobody").await.unwrap(), None);
+    erase::empty_bucket(daemon).await.unwrap();
 }
 
 /// Publishing to a forbidden subject brings no answer, only a remark of the server.
@@ -119,6 +136,9 @@ async fn nobody_can_do_more_than_their_work() {
     let forbidden = [
         ("churnd", "_INBOX", "$JS.API.STREAM.DELETE.CHURN_EVENTS"),
         ("churnd", "_INBOX", "$JS.API.STREAM.UPDATE.CHURN_EVENTS"),
+        ("churnd", "_INBOX", "$JS.API.STREAM.PURGE.CHURN_EVENTS"),
+        ("churnd", "_INBOX", "$JS.API.STREAM.MSG.DELETE.OTHER"),
+        ("churnd-bridge", "_INBOX", "$JS.API.STREAM.MSG.DELETE.CHURN_EVENTS"),
         ("churnd-bridge", "_INBOX", "churn.alerts.acme.high.c.1"),
         ("churnd-bridge", "_INBOX", "$JS.API.CONSUMER.CREATE.CHURN_EVENTS.x"),
         ("churnd-provisioner", "_INBOX", "$JS.API.STREAM.DELETE.CHURN_EVENTS"),
