@@ -32,13 +32,15 @@ use super::{
     body::{self, BodyLimits},
     context::RequestContext,
     error::{ApiError, Problem},
-    identify::is_contact,
     intake::{self, Prepared},
     state::Bridge,
     track::{MAX_BATCH_BYTES, MAX_BATCH_EVENTS},
 };
 use crate::{
-    event::segment::{self, Call, Form, Mapping, Unmapped},
+    event::{
+        contact::is_contact,
+        segment::{self, Call, Form, Mapping, Unmapped},
+    },
     store::keys::read_key,
     telemetry::metrics::ReasonLabel,
 };
