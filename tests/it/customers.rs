@@ -255,7 +255,7 @@ async fn a_customer_s_risk_past_and_deeds_can_be_read() {
     assert_eq!(asker.all("/api/alerts?held=true", "alerts").await, Vec::<Value>::new());
 
     let early = asker.ask(&of("plain", "risk?as_of=2020-01-01T00:00:00Z")).await;
-    assert_eq!((early.status, &early.json()["code"]), (400, &json!("as_of_too_early")));
+    assert_eq!((early.status, &early.json()["code"]), (409, &json!("as_of_too_early")));
     let newest = Timestamp::from_millis(now).to_string();
     assert!(early.json()["detail"].as_str().unwrap().contains(&newest[..13]), "{}", early.text());
     refusals(&asker).await;

@@ -98,7 +98,7 @@ impl From<RiskError> for ApiError {
                     "the query's parameters: as_of: it lies before the customer's newest event, which happened at {newest}; \
                      for scores of the past see the history"
                 );
-                Self::new(StatusCode::BAD_REQUEST, "as_of_too_early", detail)
+                Self::new(StatusCode::CONFLICT, "as_of_too_early", detail)
             }
             RiskError::Store(error) => error.into(),
             RiskError::Snapshot(error) => {
