@@ -6,6 +6,7 @@ pub mod event; // the vocabulary: events, ids, instants, money, and the decoding
 pub mod engine; // the brain: windows, rules, scores, what silence changes; no clock, no I/O
 pub mod stream; // JetStream: declare, read, publish, dead letters
 pub mod store; // Postgres: checkpoints, leases, states, outbox, accounts
+pub mod web; // asking others over HTTP
 pub mod telemetry; // what operators see: log lines and metrics
 pub mod pipeline; // the shell: from the stream through the engine to the store and the alerts
 pub mod bridge; // HTTP

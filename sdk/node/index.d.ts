@@ -75,6 +75,14 @@ declare namespace ChurnPredictor {
 
   export type Level = 'low' | 'medium' | 'high';
 
+  export type Status = 'active' | 'churned' | (string & {});
+
+  /** In the currency's minor units. */
+  export interface Money {
+    amount: number;
+    currency: string;
+  }
+
   export interface Risk {
     customerId: string;
     /** 0 is safe, 100 is at risk. */
@@ -83,21 +91,45 @@ declare namespace ChurnPredictor {
     /** In plain words, such as `No login for 20 days`. */
     factors: string[];
     suggestedAction: string | null;
+    details: Array<{ factor: string; points: number; reason: string }>;
+    status: Status;
+    /** What the customer brings a month. */
+    mrr: Money | null;
     asOf: string;
-    /** Everything else that the server tells. */
-    [field: string]: unknown;
+    /** What silence would do next. */
+    forecast: Array<Record<string, unknown>>;
   }
 
   export interface CustomersQuery {
-    level?: Level;
-    sort?: string;
+    level?: 'at_risk' | Level | 'any';
+    status?: 'active' | 'churned' | 'any';
+    /** The beginning of an id, or of a company's name. */
+    search?: string;
+    sort?: 'score' | 'mrr' | 'mrr_at_risk';
     limit?: number;
-    cursor?: string;
-    [parameter: string]: string | number | boolean | null | undefined;
+    /** `nextCursor` of the page before. */
+    cursor?: string | null;
   }
 
   export interface CustomersPage {
-    [field: string]: unknown;
+    customers: CustomerEntry[];
+    /** By level; on the first page only. */
+    totals: Array<{ level: Level; customers: number; mrr: Money[] }> | null;
+    truncated: boolean;
+    /** Where the next page begins; null on the last. */
+    nextCursor: string | null;
+  }
+
+  export interface CustomerEntry {
+    customerId: string;
+    companyName: string | null;
+    score: number;
+    level: Level;
+    status: Status;
+    mrr: Money | null;
+    mrrAtRisk: Money | null;
+    changesAt: string | null;
+    updatedAt: string;
   }
 }
 

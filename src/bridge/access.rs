@@ -55,6 +55,10 @@ pub struct Tracker(pub Grant);
 #[derive(Clone, Debug)]
 pub struct Reader(pub Grant);
 
+/// A request whose key only names the account, from anywhere and at any rate: what it brings must prove itself.
+#[derive(Clone, Debug)]
+pub struct Addressed(pub Grant);
+
 impl FromRequestParts<Bridge> for Tracker {
     type Rejection = ApiError;
 
@@ -75,6 +79,15 @@ impl FromRequestParts<Bridge> for Reader {
         }
         bridge.limit(&grant)?;
         Ok(Self(grant))
+    }
+}
+
+impl FromRequestParts<Bridge> for Addressed {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, bridge: &Bridge) -> Result<Self, ApiError> {
+        let text = credential(parts).ok_or_else(|| bridge.refuse(missing(), "missing"))?;
+        Ok(Self(Grant { key: bridge.open(&text).await?, client: client_of(parts) }))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The settings under `[http]`.
+//! The settings under `[http]`, `[tracking]`, `[segment]` and `[privacy]`.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -8,6 +8,7 @@ use super::{
     client_address::TrustedProxies,
     server::{CertificateError, Certificates},
 };
+use crate::event::{ids::AccountId, segment::CustomerOf};
 
 /// How HTTP is served. Defaults and their meaning stand in `config/churnd.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -45,6 +46,18 @@ pub struct TrackingConfig {
     pub publish_patience_ms: u64,
 }
 
+/// The settings under `[segment]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentConfig {
+    /// Which of Segment's ids is the customer.
+    pub customer: CustomerOf,
+    /// Accounts for which that is otherwise: `acme=group`.
+    pub accounts: Vec<String>,
+    /// Pages that are about billing: paths, or names of pages.
+    pub billing_pages: Vec<String>,
+}
+
 /// The settings under `[privacy]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,6 +80,33 @@ impl TrackingConfig {
         }
         vec![format!("tracking.publish_patience_ms is {millis}: it must lie between 100 and 60000")]
     }
+}
+
+impl SegmentConfig {
+    /// Which of Segment's ids is the customer of this account.
+    pub fn customer_of(&self, account: &AccountId) -> CustomerOf {
+        let own = |entry: &String| read_exception(entry).filter(|(name, _)| name == account).map(|(_, choice)| choice);
+        self.accounts.iter().find_map(own).unwrap_or(self.customer)
+    }
+
+    /// Everything that cannot work, each as a sentence that begins with the setting.
+    pub fn problems(&self) -> Vec<String> {
+        let wrong = self.accounts.iter().filter(|entry| read_exception(entry).is_none());
+        let mut problems: Vec<String> = wrong
+            .map(|entry| {
+                format!("segment.accounts holds `{entry}`: it must be an account and a choice, such as `acme=group`")
+            })
+            .collect();
+        if self.billing_pages.iter().any(|page| page.trim_matches('/').is_empty()) {
+            problems.push("segment.billing_pages holds an empty page: it would be every page".to_owned());
+        }
+        problems
+    }
+}
+
+fn read_exception(entry: &str) -> Option<(AccountId, CustomerOf)> {
+    let (account, choice) = entry.split_once('=')?;
+    Some((AccountId::parse(account.trim()).ok()?, CustomerOf::parse(choice.trim())?))
 }
 
 impl Config {

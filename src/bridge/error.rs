@@ -2,6 +2,8 @@
 //!
 //! The public part says what the caller can do; the private cause goes to the log, once, when the answer is made.
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
@@ -9,6 +11,12 @@ use axum::{
 };
 use serde::Serialize;
 use tracing::{debug, error};
+use utoipa::{
+    IntoResponses, PartialSchema,
+    openapi::{self, RefOr, content::Content, header::Header},
+};
+
+use crate::store::StoreError;
 
 /// A refusal or a failure, as an answer.
 #[derive(Debug)]
@@ -79,7 +87,8 @@ impl ApiError {
         Self { retry_after_seconds: Some(seconds), ..self }
     }
 
-    fn log(&self) {
+    /// Writes down what really happened; for answers that are not made of this.
+    pub(super) fn log(&self) {
         let cause = self.cause.as_ref().map(|cause| format!(": {cause:#}")).unwrap_or_default();
         if self.status.is_server_error() {
             error!(status = self.status.as_u16(), code = self.code, "answered `{}`{cause}", self.code);
@@ -87,6 +96,58 @@ impl ApiError {
             debug!(status = self.status.as_u16(), code = self.code, "refused with `{}`{cause}", self.code);
         }
     }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        if error.is_transient() {
+            return Self::unavailable("the database cannot be asked now: try again", 2).because(error);
+        }
+        let detail = "something is wrong on our side: it was noted";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).because(error)
+    }
+}
+
+/// The refusals of a route that names a customer, as they stand in the document.
+pub(super) struct Refused;
+
+/// The refusals of a route that lists, as they stand in the document.
+pub(super) struct RefusedList;
+
+type Responses = BTreeMap<String, RefOr<openapi::Response>>;
+
+impl IntoResponses for Refused {
+    fn responses() -> Responses {
+        let mut responses = RefusedList::responses();
+        responses.insert("404".to_owned(), problem("Nothing is known of it in this account").into());
+        responses
+    }
+}
+
+impl IntoResponses for RefusedList {
+    fn responses() -> Responses {
+        let later = "How many seconds to wait before asking again";
+        let mut wait = Header::default();
+        wait.description = Some(later.to_owned());
+        let mut unavailable = problem("What it needs is away: ask again later");
+        unavailable.headers.insert("retry-after".to_owned(), wait.into());
+        [
+            ("400", problem("A parameter, or the body, is not what it may be: the detail names it")),
+            ("401", problem("No key, or one that is not valid")),
+            ("403", problem("A publishable key, which may only track and identify")),
+            ("503", unavailable),
+            ("default", problem("Why not")),
+        ]
+        .into_iter()
+        .map(|(status, response)| (status.to_owned(), response.into()))
+        .collect()
+    }
+}
+
+fn problem(description: &str) -> openapi::Response {
+    let schema = <Problem<'static> as PartialSchema>::schema();
+    let content = Content::new(Some(schema));
+    openapi::ResponseBuilder::new().description(description).content("application/problem+json", content).build()
 }
 
 impl IntoResponse for ApiError {

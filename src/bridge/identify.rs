@@ -21,27 +21,10 @@ use super::{
     track::Tracked,
 };
 use crate::event::{
+    contact::is_contact,
     decode::{Encoding, MAX_EVENT_BYTES, Reject, decode},
     ids::CustomerId,
 };
-
-/// Traits that say who a person is. They are dropped unless `privacy.store_contact` is set.
-const CONTACT_TRAITS: [&str; 14] = [
-    "address",
-    "avatar",
-    "birthday",
-    "company",
-    "companyName",
-    "company_name",
-    "email",
-    "firstName",
-    "first_name",
-    "lastName",
-    "last_name",
-    "name",
-    "phone",
-    "username",
-];
 
 /// Who a customer is.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -127,9 +110,4 @@ impl IdentifyRequest {
         }
         Ok((customer, id, body))
     }
-}
-
-/// A trait that says who a person is.
-pub(super) fn is_contact(name: &str) -> bool {
-    CONTACT_TRAITS.iter().any(|contact| contact.eq_ignore_ascii_case(name))
 }

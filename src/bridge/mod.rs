@@ -18,9 +18,14 @@ pub mod cors; // pages of other origins
 pub mod body; // reading bodies within limits
 pub mod intake; // the way into the event stream
 pub mod track; // events, one or many
+pub mod segment; // as Segment's SDKs speak
 pub mod identify; // who a customer is
+mod query; // the parameters of a query
+mod cursor; // where the next page of a list begins
+pub mod customers; // reading about customers, and what was done about them
 pub mod erasure; // erasing a customer
 pub mod script; // the browser snippet
+pub mod stripe; // Stripe's webhooks
 pub mod openapi; // the document that describes it all
 pub mod health; // alive, ready, metrics
 #[cfg(test)]

@@ -17,8 +17,13 @@ pub fn complete(document: &mut OpenApi) {
     license.identifier = Some("Apache-2.0 OR MIT".to_owned());
     info.license = Some(license);
     document.info = info;
-    document.tags =
-        Some(vec![Tag::new("Tracking"), Tag::new("Customers"), Tag::new("Webhooks"), Tag::new("Operations")]);
+    document.tags = Some(vec![
+        Tag::new("Tracking"),
+        Tag::new("Segment"),
+        Tag::new("Customers"),
+        Tag::new("Webhooks"),
+        Tag::new("Operations"),
+    ]);
     let components = document.components.get_or_insert_default();
     for (name, text) in [("publishableKey", "A publishable key, pk_…"), ("secretKey", "A secret key, sk_…")] {
         let value = ApiKeyValue::with_description("x-api-key", text);

@@ -13,7 +13,10 @@ use axum::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{cors, erasure, error::ApiError, observe::Observer, openapi, script, state::Bridge, track};
+use super::{
+    cors, customers, erasure, error::ApiError, observe::Observer, openapi, script, segment, state::Bridge, stripe,
+    track,
+};
 use crate::telemetry::metrics::Metrics;
 
 /// The routes of the API, and `/openapi.json` that describes them.
@@ -25,7 +28,13 @@ pub fn api(bridge: Bridge) -> Router {
 }
 
 fn documented() -> OpenApiRouter<Bridge> {
-    OpenApiRouter::new().merge(track::routes()).merge(erasure::routes()).merge(script::routes())
+    OpenApiRouter::new()
+        .merge(track::routes())
+        .merge(stripe::routes())
+        .merge(customers::routes())
+        .merge(erasure::routes())
+        .merge(script::routes())
+        .merge(segment::routes())
 }
 
 fn openapi_json(text: &str) -> impl IntoResponse + use<> {

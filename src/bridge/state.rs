@@ -3,10 +3,12 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
-    config::{PrivacyConfig, TrackingConfig},
+    config::{PrivacyConfig, SegmentConfig, TrackingConfig},
     intake::Intake,
     keys::KeyRing,
     rate::RateLimits,
+    segment::tail::DroppedTail,
+    stripe::SigningSecrets,
 };
 use crate::{event::time::Timestamp, pipeline::risk::RiskDesk, store::Store, telemetry::metrics::Metrics};
 
@@ -18,6 +20,8 @@ pub struct Bridge(Arc<Parts>);
 pub struct Parts {
     /// The keys that count.
     pub keys: KeyRing,
+    /// What Stripe signs webhooks with.
+    pub signing_secrets: SigningSecrets,
     /// How often a key may be used.
     pub rates: RateLimits,
     /// The way into the event stream.
@@ -34,6 +38,10 @@ pub struct Parts {
     pub body_time: Duration,
     /// The settings for tracking.
     pub tracking: TrackingConfig,
+    /// The settings for Segment's SDKs.
+    pub segment: SegmentConfig,
+    /// What Segment's SDKs sent and could not be used.
+    pub dropped: DroppedTail,
     /// The settings for personal data.
     pub privacy: PrivacyConfig,
 }

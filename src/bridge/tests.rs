@@ -238,7 +238,11 @@ async fn a_client_gets_so_many_connections_and_no_more() {
     let two = TcpStream::connect(running.address).await.unwrap();
     let mut told = String::new();
     TcpStream::connect(running.address).await.unwrap().read_to_string(&mut told).await.unwrap();
-    assert!(told.starts_with("HTTP/1.1 429 ") && told.contains("retry-after: 1\r\n"), "{told}");
+    let (head, body) = told.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 429 ") && head.contains("retry-after: 1"), "{told}");
+    assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{told}");
+    let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(problem["code"], "too_many_connections");
     one.write_all(b"GET /livez HTTP/1.1\r\nhost: churnd\r\n\r\n").await.unwrap();
     one.read_exact(&mut [0; 16]).await.unwrap();
     drop((one, two));

@@ -20,6 +20,7 @@ mod replay_dead; // a second chance for dead letters
 mod run; // the daemon
 mod score; // scoring without servers
 mod settings; // flags that are settings
+mod stripe; // what is to be had from Stripe besides its webhooks
 mod watch; // alerts as they come
 
 use std::{io, process::ExitCode};
@@ -59,6 +60,9 @@ pub enum Command {
     /// Add, list and revoke keys
     #[command(subcommand)]
     Key(key::Command),
+    /// Fetch what was missed from Stripe
+    #[command(subcommand)]
+    Stripe(stripe::Command),
     /// Publish a file of events: the way to import history
     Publish(publish::Options),
     /// Score a file of events, without any server
@@ -85,6 +89,7 @@ impl Command {
             Self::Doctor(options) => brief(options.run()),
             Self::Account(command) => brief(command.run()),
             Self::Key(command) => brief(command.run()),
+            Self::Stripe(command) => brief(command.run()),
             Self::Publish(options) => brief(options.run()),
             Self::Watch(options) => brief(options.run()),
             Self::ReplayDead(options) => brief(options.run()),

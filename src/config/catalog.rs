@@ -8,11 +8,12 @@ use config::{File, FileFormat, Source, Value, ValueKind};
 pub const DEFAULTS: &str = include_str!("../../config/churnd.toml");
 
 /// Settings whose values no message may show.
-const SECRETS: [&str; 8] = [
+const SECRETS: [&str; 9] = [
     "nats.url",
     "nats.password",
     "postgres.url",
     "stripe.webhook_secret",
+    "stripe.api_key",
     "sendgrid.api_key",
     "slack.client_id",
     "slack.client_secret",

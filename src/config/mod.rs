@@ -42,6 +42,8 @@ pub struct Config {
     pub http: bridge::Config,
     /// How events are taken over HTTP.
     pub tracking: bridge::config::TrackingConfig,
+    /// How Segment's SDKs are understood.
+    pub segment: bridge::config::SegmentConfig,
     /// What is kept of people.
     pub privacy: bridge::config::PrivacyConfig,
     /// Where the rules stand.
@@ -74,6 +76,10 @@ pub struct Config {
 pub struct StripeConfig {
     /// The signing secret of the webhook endpoint.
     pub webhook_secret: Option<SecretString>,
+    /// The key for asking Stripe for past events.
+    pub api_key: Option<SecretString>,
+    /// Where Stripe's API is.
+    pub api_url: String,
 }
 
 /// The settings under `[sendgrid]`.
@@ -138,6 +144,7 @@ impl Config {
         problems.extend(self.postgres.problems());
         problems.extend(self.http.problems());
         problems.extend(self.tracking.problems());
+        problems.extend(self.segment.problems());
         problems.extend(self.rules.problems());
         problems.extend(self.pipeline.problems());
         problems.extend(self.alerts.problems());

@@ -9,10 +9,11 @@ use std::{
 const PREFIX: &str = "CHURND__";
 
 /// Variables that are honoured besides our own, and what they set.
-const FOREIGN: [(&str, &str); 7] = [
+const FOREIGN: [(&str, &str); 8] = [
     ("DATABASE_URL", "postgres.url"),
     ("PORT", "http.listen"),
     ("STRIPE_WEBHOOK_SECRET", "stripe.webhook_secret"),
+    ("STRIPE_API_KEY", "stripe.api_key"),
     ("SENDGRID_API_KEY", "sendgrid.api_key"),
     ("SLACK_CLIENT_ID", "slack.client_id"),
     ("SLACK_CLIENT_SECRET", "slack.client_secret"),

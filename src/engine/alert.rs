@@ -14,7 +14,7 @@ use crate::event::{
 };
 
 /// What happened to a customer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub enum AlertKind {
     /// Its level rose.
     #[serde(rename = "risk.raised")]
@@ -142,12 +142,13 @@ pub(crate) struct AlertBody<'a> {
 pub const SCALE: &str = "0 safe, 100 at risk";
 
 /// A customer's risk as the HTTP API and the NATS service answer it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RiskReport {
     /// The customer's full id.
     pub customer_id: CustomerId,
     /// 0 safe, 100 at risk.
+    #[schema(maximum = 100)]
     pub score: u8,
     /// The score's level.
     pub level: Level,

@@ -18,6 +18,7 @@ pub mod rules;
 pub(crate) mod rules_file;
 pub mod score;
 pub mod silence;
+pub mod words;
 pub mod alert;
 pub(crate) mod announce;
 pub(crate) mod link;

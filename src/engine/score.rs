@@ -210,12 +210,13 @@ fn spaced(name: &str) -> String {
 }
 
 /// What silence does next: the score and level from an instant on, if nothing else happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ForecastStep {
     /// Nothing happened until this instant.
     pub silent_until: Timestamp,
     /// The score from then on.
+    #[schema(maximum = 100)]
     pub score: u8,
     /// Its level.
     pub level: Level,

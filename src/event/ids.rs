@@ -42,8 +42,9 @@ impl<'de> Deserialize<'de> for AccountId {
 }
 
 /// A customer as its account names it: any UTF-8 text of 1 to 255 bytes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, utoipa::ToSchema)]
 #[serde(transparent)]
+#[schema(value_type = String, min_length = 1, max_length = 255)]
 pub struct CustomerId(Box<str>);
 
 /// Why a text is not a customer's id.

@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// An ISO 4217 code in lower case, as Stripe writes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, utoipa::ToSchema)]
+#[schema(value_type = String, pattern = "^[a-z]{3}$")]
 pub struct Currency([u8; 3]);
 
 /// Why a text is not a currency.
@@ -50,7 +51,7 @@ impl<'de> Deserialize<'de> for Currency {
 }
 
 /// An amount: minor units (cents for usd) of one currency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Money {
     /// Minor units; negative for what is owed back.
     #[serde(rename = "amount")]

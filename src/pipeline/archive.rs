@@ -2,6 +2,8 @@
 //!
 //! One instance archives the whole stream under a lease of its own. The position moves in the transaction that copies the
 //! rows, so each event is archived once; old days are dropped whole.
+//!
+//! Contact details in events that say who a customer is are stored in its row, or dropped, as `privacy.store_contact` says.
 
 use std::{
     sync::Arc,
@@ -20,6 +22,7 @@ use super::{
 };
 use crate::{
     event::{
+        contact::{self, Contact, WHO},
         decode::{Encoding, check_customer, decode},
         ids::{AccountId, StreamSequence},
         subject::parse_partitioned,
@@ -28,6 +31,7 @@ use crate::{
     store::{
         Store, StoreError,
         archive::{ArchiveWrite, ArchivedEvent},
+        customers::ContactRow,
         leases::Lease,
     },
     stream::{
@@ -55,6 +59,8 @@ pub struct Archiver {
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// How many days are kept.
     pub retention_days: u32,
+    /// Whether e-mail addresses and company names are stored.
+    pub store_contact: bool,
 }
 
 /// How far the archive has come under one lease.
@@ -64,6 +70,8 @@ struct Stretch {
     position_at: Option<Timestamp>,
     created: Option<Timestamp>,
     events: Vec<ArchivedEvent>,
+    /// Who customers are, where that is stored.
+    contacts: Option<Vec<ContactRow>>,
     copied_at: Instant,
 }
 
@@ -116,6 +124,7 @@ impl Archiver {
             position_at: None,
             created: None,
             events: Vec::new(),
+            contacts: self.store_contact.then(Vec::new),
             copied_at: Instant::now(),
             lease,
         };
@@ -167,6 +176,7 @@ impl Archiver {
             to_time: stretch.position_at,
             stream_created: stretch.created,
             events: std::mem::take(&mut stretch.events),
+            contacts: stretch.contacts.as_mut().map(std::mem::take).unwrap_or_default(),
         };
         let count = write.events.len() as u64;
         let outcome = retry("archive events", || async {
@@ -204,10 +214,32 @@ impl Archiver {
 
 impl Stretch {
     fn take(&mut self, messages: &[RawMessage], position: StreamSequence) {
-        self.events.extend(messages.iter().filter_map(archived));
+        for message in messages {
+            let Some(mut event) = archived(message) else { continue };
+            if WHO.contains(&event.name.as_str()) {
+                self.keep_or_drop_contact(&mut event);
+            }
+            self.events.push(event);
+        }
         if position > self.position {
             self.position = position;
             self.position_at = messages.last().filter(|last| last.sequence == position).map(|last| last.stored_at);
+        }
+    }
+
+    fn keep_or_drop_contact(&mut self, event: &mut ArchivedEvent) {
+        let Some(properties) = &event.properties else { return };
+        let Some(contacts) = &mut self.contacts else {
+            if let Some(rest) = contact::without_contact(properties) {
+                event.properties = Some(rest);
+            }
+            return;
+        };
+        let contact = Contact::of(&event.name, properties);
+        if let Some(customer) = event.customer.clone().filter(|_| !contact.is_empty()) {
+            // An instant in the future would count for ever.
+            let at = event.occurred_at.min(event.stored_at);
+            contacts.push(ContactRow { account: event.account.clone(), customer, contact, at });
         }
     }
 

@@ -24,8 +24,10 @@ use crate::{
         keys::KeyRing,
         rate::RateLimits,
         router,
+        segment::tail::DroppedTail,
         server::{Certificates, Server},
         state,
+        stripe::SigningSecrets,
     },
     config::{Config, Role},
     engine::partition::Policy,
@@ -233,6 +235,7 @@ impl Parts {
             metrics: self.metrics.clone(),
             now: self.now(),
             retention_days: self.config.archive.retention_days,
+            store_contact: self.config.privacy.store_contact,
         };
         let soft = self.lifecycle.soft().clone();
         self.lifecycle.spawn_critical("archive's lease", ownership.run(soft.clone()));
@@ -257,14 +260,18 @@ impl Parts {
     async fn start_bridge(&self, worker: Option<mpsc::Sender<RiskQuestion>>) -> anyhow::Result<Bridge> {
         let keys = KeyRing::new(self.store.clone(), self.now());
         keys.refresh().await.context("cannot read the keys")?;
+        let signing_secrets = SigningSecrets::new(self.store.clone(), self.config.stripe.webhook_secret.clone());
+        signing_secrets.refresh().await.context("cannot read the signing secrets")?;
         let rates = RateLimits::default();
         let tracking = self.config.tracking.clone();
         let intake = Intake::new(self.publisher(), self.metrics.clone(), tracking.publish_patience());
         let closing = self.lifecycle.closing().clone();
         self.lifecycle.spawn_front("keys", keys.clone().run(closing.clone()));
+        self.lifecycle.spawn_front("signing secrets", signing_secrets.clone().run(closing.clone()));
         self.lifecycle.spawn_front("rate limits", rates.clone().run(closing));
         Ok(Bridge::new(state::Parts {
             keys,
+            signing_secrets,
             rates,
             intake,
             store: self.store.clone(),
@@ -273,6 +280,8 @@ impl Parts {
             now: self.now(),
             body_time: self.config.http.body_read_timeout(),
             tracking,
+            segment: self.config.segment.clone(),
+            dropped: DroppedTail::default(),
             privacy: self.config.privacy.clone(),
         }))
     }

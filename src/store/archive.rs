@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::{
     Store,
     checkpoint::{Advance, CommitState, advance, fenced, standing},
+    customers::{ContactRow, keep_contacts},
     erase_rows,
     error::StoreError,
     suppression::{SuppressionKey, suppressed_among},
@@ -76,6 +77,8 @@ pub struct ArchiveWrite {
     pub stream_created: Option<Timestamp>,
     /// The events; messages that are none are left out.
     pub events: Vec<ArchivedEvent>,
+    /// Who their customers are, where that is stored.
+    pub contacts: Vec<ContactRow>,
 }
 
 const DOING: &str = "archive events";
@@ -108,7 +111,11 @@ impl Store {
         self.transaction(DOING, move |tx| async move {
             erase_rows::begin_copy(&tx).await?;
             match advance(&tx, "archive", write.id, lease, advances).await? {
-                CommitState::NotCommitted => copy(&tx, key, &write.events).await,
+                CommitState::NotCommitted => {
+                    let suppressed = suppressed_of(&tx, key, &write.events).await?;
+                    copy(&tx, &write.events, &suppressed).await?;
+                    keep_contacts(&tx, &write.contacts, &suppressed).await
+                }
                 CommitState::Committed => Ok(()),
                 CommitState::Fenced(partition) => Err(fenced(advances, partition)),
             }
@@ -157,16 +164,24 @@ impl ArchiveWrite {
     }
 }
 
-/// Copies the events of all but erased customers.
-async fn copy(tx: &Tx, key: &SuppressionKey, events: &[ArchivedEvent]) -> Result<(), StoreError> {
-    if events.is_empty() {
-        return Ok(());
-    }
+/// The customers of these events that were erased, by account and token.
+async fn suppressed_of<'a>(
+    tx: &Tx,
+    key: &SuppressionKey,
+    events: &'a [ArchivedEvent],
+) -> Result<HashSet<(&'a str, &'a str)>, StoreError> {
     let mut customers: Vec<(&str, &str)> = events.iter().map(customer_of).collect();
     customers.sort_unstable();
     customers.dedup();
     let places = suppressed_among(tx, key, &customers).await?;
-    let suppressed: HashSet<(&str, &str)> = places.into_iter().map(|place| customers[place]).collect();
+    Ok(places.into_iter().map(|place| customers[place]).collect())
+}
+
+/// Copies the events of all but erased customers.
+async fn copy(tx: &Tx, events: &[ArchivedEvent], suppressed: &HashSet<(&str, &str)>) -> Result<(), StoreError> {
+    if events.is_empty() {
+        return Ok(());
+    }
     let failed = |error| tx.failed(&error);
     let sink = tx.client().copy_in(COPY).await.map_err(failed)?;
     let mut writer = pin!(BinaryCopyInWriter::new(sink, &COLUMN_TYPES));

@@ -18,6 +18,7 @@ struct Migration {
 const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "initial", sql: include_str!("../../migrations/0001_initial.sql") },
     Migration { version: 2, name: "erasure", sql: include_str!("../../migrations/0002_erasure.sql") },
+    Migration { version: 3, name: "reading", sql: include_str!("../../migrations/0003_reading.sql") },
 ];
 
 /// The advisory lock all runners take; any constant does, as long as it never changes.

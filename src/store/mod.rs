@@ -26,7 +26,10 @@ pub mod suppression; // who must not be stored any more, as keyed hashes
 pub mod erasure; // erasing a customer: who asked, how far it is
 pub mod unwanted; // dropped events, to be overwritten in the stream
 mod erase_rows; // what is deleted of a customer
-pub mod queries; // the read side: lists, history, alerts, timeline
+pub mod queries; // the read side: history, alerts, timeline, sums
+pub mod customers; // lists of customers, and who they are
+pub mod interventions; // what people did about a risk
+pub mod subject_access; // what else is stored of a customer
 
 #[cfg(test)]
 mod tests;

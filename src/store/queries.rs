@@ -1,4 +1,4 @@
-//! The read side: what people and APIs look at. Pages by key, never by offset; every query is bounded by its account.
+//! The read side: histories, alerts, timelines, sums. Pages by key, never by offset; every query is bounded by its account.
 
 use std::collections::BTreeMap;
 
@@ -12,69 +12,17 @@ use super::{
     values::{PgTime, RowReader, bigint, row_limit},
 };
 use crate::{
-    engine::checkpoint::{Factor, Level, Status},
+    engine::{
+        alert::AlertKind,
+        checkpoint::{Factor, Level, Status},
+        link::RESERVED_NAMES,
+    },
     event::{
         ids::{AccountId, CustomerId, StreamSequence},
-        money::{Currency, Money},
+        money::Currency,
         time::Timestamp,
     },
 };
-
-/// How customers are listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// The highest score first.
-    Score,
-    /// The most money first; who brings none, or nothing known, comes last.
-    Mrr,
-}
-
-/// Which customers to list.
-#[derive(Clone, Debug)]
-pub struct CustomerQuery {
-    /// Only this level; medium and high when absent.
-    pub level: Option<Level>,
-    /// In which order.
-    pub order: Order,
-    /// Customers that left already, too.
-    pub include_churned: bool,
-    /// Goes on after this one.
-    pub after: Option<CustomerCursor>,
-    /// How many at the most.
-    pub limit: usize,
-}
-
-/// A place in a list of customers.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct CustomerCursor {
-    /// The last one's score, or its monthly amount in minor units (-1 for none), by the list's order.
-    pub rank: i64,
-    /// The last one's token.
-    pub token: String,
-}
-
-/// A customer in a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedCustomer {
-    /// The customer's full id.
-    pub customer: CustomerId,
-    /// The customer's subject token.
-    pub token: Box<str>,
-    /// 0 to 100.
-    pub score: u8,
-    /// The score's level.
-    pub level: Level,
-    /// Where it stands in its life.
-    pub status: Status,
-    /// What it brings a month.
-    pub mrr: Option<Money>,
-    /// When it will be evaluated again.
-    pub due_at: Option<Timestamp>,
-    /// When it was last written.
-    pub updated_at: Timestamp,
-    /// Its company, where contacts are stored.
-    pub company_name: Option<String>,
-}
 
 /// A line of a customer's history.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +41,23 @@ pub struct StoredScore {
     pub factors: Vec<Factor>,
 }
 
+/// Which alerts to list.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AlertQuery<'a> {
+    /// Only those of the customer with this token.
+    pub token: Option<&'a str>,
+    /// Only those that told of this level.
+    pub level: Option<Level>,
+    /// Only those of this kind.
+    pub kind: Option<AlertKind>,
+    /// Only those kept back, or only those published.
+    pub held: Option<bool>,
+    /// Goes on before this row.
+    pub before: Option<u64>,
+    /// How many at the most.
+    pub limit: usize,
+}
+
 /// How many customers of an account have a level, and what they bring a month.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LevelSummary {
@@ -109,85 +74,13 @@ const SCORES: &str = "SELECT id, at, score, level, status, factors, account, tok
 const TIMELINE: &str =
     "SELECT sequence, stored_at, partition, account, token, customer, name, event_id, occurred_at, user_id,
         properties
-    FROM events WHERE account = $1 AND token = $2 AND (stored_at, sequence) < ($3, $4)
+    FROM events WHERE account = $1 AND token = $2 AND (stored_at, sequence) < ($3, $4) AND name <> ALL ($6::text[])
     ORDER BY stored_at DESC, sequence DESC LIMIT $5";
-const SUMMARY: &str = "SELECT level, mrr_currency, count(*) AS customers, coalesce(sum(mrr_minor), 0)::bigint AS mrr
+const SUMMARY: &str = "SELECT level, mrr_currency, count(*) AS customers,
+        least(coalesce(sum(mrr_minor), 0), 9000000000000000000)::bigint AS mrr
     FROM customer_states WHERE account = $1 AND status = 'active' GROUP BY level, mrr_currency";
 
-impl CustomerQuery {
-    /// Those at risk, the highest score first.
-    pub fn at_risk(limit: usize) -> Self {
-        Self { level: None, order: Order::Score, include_churned: false, after: None, limit }
-    }
-
-    /// The query's text: of a small number of forms, each with the partial index in view.
-    fn sql(&self) -> String {
-        let level = match self.level {
-            None => "s.level <> 'low'",
-            Some(Level::Low) => "s.level = 'low'",
-            Some(Level::Medium) => "s.level <> 'low' AND s.level = 'medium'",
-            Some(Level::High) => "s.level <> 'low' AND s.level = 'high'",
-        };
-        let status = if self.include_churned { "s.status <> 'moved'" } else { "s.status = 'active'" };
-        let (rank, after) = match self.order {
-            Order::Score => ("s.score", "s.score <= $3 AND (s.score < $3 OR s.token > $4)"),
-            Order::Mrr => (
-                "coalesce(s.mrr_minor, -1)",
-                "(coalesce(s.mrr_minor, -1) < $3 OR (coalesce(s.mrr_minor, -1) = $3 AND s.token > $4))",
-            ),
-        };
-        let after = if self.after.is_some() { after } else { "$3::bigint IS NOT NULL AND $4::text IS NOT NULL" };
-        let after = after.replace("$3", "$3::bigint");
-        format!(
-            "SELECT s.customer, s.account, s.token, s.score, s.level, s.status, s.mrr_minor, s.mrr_currency, s.due_at,
-                s.updated_at, c.company_name
-             FROM customer_states s
-             LEFT JOIN customers c ON c.account_id = s.account AND c.external_id = s.customer
-             WHERE s.account = $1 AND {level} AND {status} AND {after}
-             ORDER BY {rank} DESC, s.token LIMIT $2"
-        )
-    }
-}
-
-impl ListedCustomer {
-    /// The place in a list after this customer.
-    pub fn cursor(&self, order: Order) -> CustomerCursor {
-        let rank = match order {
-            Order::Score => i64::from(self.score),
-            Order::Mrr => self.mrr.map_or(-1, |mrr| mrr.minor),
-        };
-        CustomerCursor { rank, token: self.token.to_string() }
-    }
-}
-
 impl Store {
-    /// An account's customers by risk.
-    pub async fn list_customers(
-        &self,
-        account: &AccountId,
-        query: &CustomerQuery,
-    ) -> Result<Vec<ListedCustomer>, StoreError> {
-        let (rank, token) = query.after.as_ref().map_or((0, ""), |after| (after.rank, after.token.as_str()));
-        let parameters: [&(dyn ToSql + Sync); 4] = [&account.as_str(), &row_limit(query.limit), &rank, &token];
-        let rows = self.statement("list customers", &query.sql(), &parameters).await?;
-        rows.iter()
-            .map(|row| {
-                let row = RowReader { table: "customer_states", row };
-                Ok(ListedCustomer {
-                    customer: row.customer("customer")?,
-                    token: row.token("token")?,
-                    score: row.score("score")?,
-                    level: row.level("level")?,
-                    status: row.status("status")?,
-                    mrr: row.money("mrr_minor", "mrr_currency")?,
-                    due_at: row.optional_time("due_at")?,
-                    updated_at: row.time("updated_at")?,
-                    company_name: row.optional_text("company_name")?,
-                })
-            })
-            .collect()
-    }
-
     /// How many customers of an account have which level, and what they bring.
     pub async fn level_summary(&self, account: &AccountId) -> Result<Vec<LevelSummary>, StoreError> {
         let rows = self.statement("sum up the levels", SUMMARY, &[&account.as_str()]).await?;
@@ -235,23 +128,37 @@ impl Store {
             .collect()
     }
 
-    /// An account's alerts, the newest first, those kept back too; goes on before the row `before`.
+    /// An account's alerts, the newest first, those kept back too.
     pub async fn list_alerts(
         &self,
         account: &AccountId,
-        before: Option<u64>,
-        limit: usize,
+        query: &AlertQuery<'_>,
     ) -> Result<Vec<StoredOutboxRow>, StoreError> {
+        let kind = query.kind.map(AlertKind::as_str);
+        let stored_as = query.held.map(|held| if held { "held_alert" } else { "alert" });
+        let parameters: [&(dyn ToSql + Sync); 7] = [
+            &account.as_str(),
+            &query.before.map_or(i64::MAX, bigint),
+            &row_limit(query.limit),
+            &query.token,
+            &query.level.map(Level::as_str),
+            &kind,
+            &stored_as,
+        ];
+        let of_customer = if query.token.is_some() { "token = $4" } else { "$4::text IS NULL" };
         let sql = format!(
-            "SELECT {OUTBOX_COLUMNS} FROM outbox WHERE account = $1 AND kind <> 'event' AND id < $2 ORDER BY id DESC LIMIT $3"
+            "SELECT {OUTBOX_COLUMNS} FROM outbox
+             WHERE account = $1 AND kind <> 'event' AND id < $2 AND {of_customer}
+               AND ($5::text IS NULL OR split_part(subject, '.', 4) = $5)
+               AND ($6::text IS NULL OR convert_from(body, 'UTF8')::json ->> 'kind' = $6)
+               AND ($7::text IS NULL OR kind = $7)
+             ORDER BY id DESC LIMIT $3"
         );
-        let before = before.map_or(i64::MAX, bigint);
-        let rows = self.statement("list alerts", &sql, &[&account.as_str(), &before, &row_limit(limit)]).await?;
-        read_outbox(&rows)
+        read_outbox(&self.statement("list alerts", &sql, &parameters).await?)
     }
 
-    /// A customer's events from the archive, the newest first; goes on before the event stored at an instant under a
-    /// sequence.
+    /// A customer's events from the archive, the newest first, less those that the daemon sends itself; goes on before the
+    /// event stored at an instant under a sequence.
     pub async fn timeline(
         &self,
         account: &AccountId,
@@ -260,8 +167,9 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<ArchivedEvent>, StoreError> {
         let (at, sequence) = before.unwrap_or((Timestamp::from_millis(i64::MAX), StreamSequence(u64::MAX)));
-        let parameters: [&(dyn ToSql + Sync); 5] =
-            [&account.as_str(), &token, &PgTime(at), &bigint(sequence.0), &row_limit(limit)];
+        let hidden: &[&str] = &RESERVED_NAMES;
+        let parameters: [&(dyn ToSql + Sync); 6] =
+            [&account.as_str(), &token, &PgTime(at), &bigint(sequence.0), &row_limit(limit), &hidden];
         let rows = self.statement("load a timeline", TIMELINE, &parameters).await?;
         rows.iter().map(|row| read_event(&RowReader { table: "events", row })).collect()
     }

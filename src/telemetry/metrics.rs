@@ -272,6 +272,10 @@ metrics! {
     archive_events: Counter = "churnd_archive_events_total";
     /// Connections that were refused or ended by us, by reason: ambiguous requests, no agreement on TLS, too many of a client.
     http_connections_refused: Family<ReasonLabel, Counter> = "churnd_http_connections_refused_total";
+    /// Webhooks that came in over HTTP, by source, and by whether the sender was proven.
+    webhook_verifications: Family<IngestLabels, Counter> = "churnd_webhook_verifications_total";
+    /// Time from a webhook's head to its answer.
+    webhook_processing_duration_seconds: Histogram = "churnd_webhook_processing_duration_seconds", durations();
     /// When our TLS certificate ends, in Unix time.
     tls_certificate_expiry_timestamp_seconds: Family<PurposeLabel, Whole> =
         "churnd_tls_certificate_expiry_timestamp_seconds";
@@ -284,6 +288,8 @@ metrics! {
     http_in_flight: Whole = "churnd_http_in_flight";
     /// Events that came in over HTTP, by where, and by what became of them.
     ingest_events: Family<IngestLabels, Counter> = "churnd_ingest_events_total";
+    /// Messages of Segment's SDKs that did not become events, by reason; their senders are told that all is well.
+    segment_dropped: Family<ReasonLabel, Counter> = "churnd_segment_dropped_total";
     /// Bytes of the events that were accepted over HTTP.
     ingest_bytes: Counter = "churnd_ingest_bytes_total";
     /// Time from an event's publishing to the stream's confirmation.

@@ -7,6 +7,10 @@ mod model; // scoring written a second time, as plainly as the contract allows
 mod score; // `churnd score` against the model
 mod cli; // each command once for real
 mod track; // events over HTTP, and whom a key lets in
+mod http_raw; // requests, bodies and clients against the rules
+mod tls; // certificates, replaced while running
+mod webhook; // Stripe, believed and not believed, and what was missed
+mod segment; // Segment's API, as each SDK speaks it
 mod thread; // one event through all layers, and through a crash
 mod instances; // several instances, asleep, killed, coming and going
 mod poison; // bad messages and their second life
@@ -14,6 +18,8 @@ mod linking; // Stripe's customers and ours
 mod reload; // other rules while events flow
 mod erasure; // a customer that leaves no trace
 mod stripe; // webhooks of both shapes, in any order
+mod customers; // reading over HTTP
+mod access; // every route with every kind of key
 mod live; // what the daemon answers is what the model and `churnd score` say
 mod crash; // everything killed at random under load, and planted bugs
 mod clients; // real clients from their registries

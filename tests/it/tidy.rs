@@ -11,17 +11,18 @@ use std::{
 };
 
 /// Each module and the modules it may name, besides itself. `service::clock` is a leaf, so it stands by itself.
-const DIRECTIONS: [(&str, &[&str]); 13] = [
+const DIRECTIONS: [(&str, &[&str]); 14] = [
     ("event", &[]),
     ("engine", &["event"]),
     ("telemetry", &["event"]),
+    ("web", &[]),
     ("service::clock", &["event"]),
     ("embedded", &["event", "telemetry"]),
     ("stream", &["event", "engine", "telemetry"]),
     ("store", &["event", "engine", "telemetry"]),
     ("pipeline", &["event", "engine", "telemetry", "service::clock", "stream", "store"]),
-    ("bridge", &["event", "engine", "telemetry", "service::clock", "stream", "store", "pipeline"]),
-    ("notify", &["event", "engine", "telemetry", "service::clock", "stream", "store"]),
+    ("bridge", &["event", "engine", "telemetry", "web", "service::clock", "stream", "store", "pipeline"]),
+    ("notify", &["event", "engine", "telemetry", "web", "service::clock", "stream", "store"]),
     ("config", &["event", "engine", "telemetry", "stream", "store", "pipeline", "bridge", "notify", "service"]),
     (
         "service",
@@ -45,6 +46,7 @@ const DIRECTIONS: [(&str, &[&str]); 13] = [
             "event",
             "engine",
             "telemetry",
+            "web",
             "service::clock",
             "embedded",
             "stream",

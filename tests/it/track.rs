@@ -257,7 +257,12 @@ async fn every_2xx_is_in_the_stream_however_often_nats_is_killed_under_500_reque
     const SECONDS: u64 = 12;
     const PER_TICK: u64 = 10;
     let cluster = Cluster::start_durable().await;
-    let daemon = Daemon::builder(&cluster, "one").setting("CHURND__ROLES", "bridge").start().await;
+    // One connection for each request, from one address.
+    let daemon = Daemon::builder(&cluster, "one")
+        .setting("CHURND__ROLES", "bridge")
+        .setting("CHURND__HTTP__MAX_CONNECTIONS_PER_CLIENT", "4096")
+        .start()
+        .await;
     let (secret, at) = (key(&cluster, "secret", &[]).await, daemon.address());
     let told = Arc::new(Told::default());
     let mut tick = tokio::time::interval(Duration::from_millis(20));

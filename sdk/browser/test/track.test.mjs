@@ -99,6 +99,33 @@ for (const source of sources) {
       assert.equal(world.storage.size, 0);
     });
 
+    it('sends at once when the page is hidden, or goes without a word before', async () => {
+      for (const [state, event] of [['hidden', 'visibilitychange'], ['visible', 'pagehide']]) {
+        const world = new World();
+        const page = open(world);
+        await world.pass(LATER);
+        page.churn.track('last', { userId: '1' });
+        page.fire('visibilitychange');
+        assert.equal(world.requests.length, 0);
+        page.document.visibilityState = state;
+        page.fire(event);
+        await world.pass(0);
+        assert.deepEqual(names(world), ['last']);
+        await world.pass(LATER);
+        assert.equal(world.requests.length, 1);
+      }
+    });
+
+    it('sends all it has when the page goes, in as many requests as it takes', async () => {
+      const world = new World();
+      const page = open(world);
+      for (let n = 0; n < 20; n++) page.churn.track('big', { userId: '1', n, text: 'x'.repeat(8000) });
+      page.churn.identify('1');
+      page.close();
+      await world.pass(0);
+      assert.deepEqual([world.events.length, world.requests.length], [21, 4]);
+    });
+
     it('hands a closing page to a beacon where fetch cannot outlive it', async () => {
       const world = new World();
       const page = open(world, { noKeepalive: true });
@@ -131,9 +158,9 @@ for (const source of sources) {
       assert.equal(world.storage.size, 0);
     });
 
-    it('backs off with jitter', async () => {
+    for (const status of [408, 500, 503]) it(`backs off with jitter from ${status}`, async () => {
       const world = new World();
-      world.answer = () => ({ status: 503 });
+      world.answer = () => ({ status });
       open(world).churn.track('one', { userId: '1' });
       await world.pass(3_600_000);
       const times = world.requests.map((request) => request.at);
@@ -182,17 +209,19 @@ for (const source of sources) {
       }
     });
 
-    it('sends what several tabs stored once', async () => {
+    it('sends what several tabs stored once, one tab at a time', async () => {
       const world = new World();
-      world.answer = async () => {
-        await new Promise((resolve) => setImmediate(resolve));
-        return { status: 202 };
-      };
       const tabs = [open(world), open(world), open(world)];
+      await world.pass(LATER);
+      let release;
+      const slow = new Promise((resolve) => (release = resolve));
+      world.answer = () => slow;
       for (let n = 0; n < 30; n++) {
         tabs[n % 3].churn.track(`e${n}`, { userId: '1' });
         await world.pass(300);
       }
+      assert.equal(world.requests.length, 1, 'the others wait while one tab sends');
+      release({ status: 202 });
       await world.pass(LATER);
       assert.deepEqual(names(world).sort(), Array.from({ length: 30 }, (_, n) => `e${n}`).sort());
     });
@@ -238,6 +267,20 @@ for (const source of sources) {
           if (respectDnt) assert.equal(world.storage.size, 0);
         }
       }
+    });
+
+    it('keeps silent about what was stored before the visitor asked for it', async () => {
+      const world = new World();
+      world.answer = () => { throw new TypeError('Failed to fetch'); };
+      open(world).churn.track('one', { userId: '1' });
+      await world.pass(LATER);
+      const tries = world.requests.length;
+      world.timers = [];
+      const page = open(world, { doNotTrack: '1', init: { respectDnt: true } });
+      await world.pass(LATER);
+      page.close();
+      await world.pass(LATER);
+      assert.equal(world.requests.length, tries);
     });
 
     it('goes where it is told', async () => {

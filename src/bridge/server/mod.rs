@@ -27,7 +27,7 @@ use hyper_util::{
 };
 use listenfd::ListenFd;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
@@ -49,7 +49,13 @@ use crate::telemetry::metrics::{Metrics, ReasonLabel};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a client hears that holds as many connections as it may.
 const TOO_MANY: &[u8] =
-    b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\nconnection: close\r\nretry-after: 1\r\n\r\n";
+    b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/problem+json\r\ncontent-length: 152\r\n\
+    connection: close\r\nretry-after: 1\r\n\r\n\
+    {\"type\":\"about:blank\",\"title\":\"Too Many Requests\",\"status\":429,\"code\":\"too_many_connections\",\
+    \"detail\":\"you hold too many connections: use fewer, again\"}";
+/// How many of those are heard out at once, and how long.
+const HEARD_OUT: usize = 64;
+const HEARING: Duration = Duration::from_millis(500);
 
 /// A bound socket that is not served yet.
 #[derive(Debug)]
@@ -87,6 +93,7 @@ impl Server {
         let connections = TaskTracker::new();
         let graceful = GracefulShutdown::new();
         let permits = Arc::new(Semaphore::new(self.config.max_connections));
+        let turned_away = Arc::new(Semaphore::new(HEARD_OUT));
         let trusted = Arc::new(self.config.trusted_proxies.clone());
         let places = Places::new(self.config.max_connections_per_client, Arc::clone(&trusted));
         let carrier = Carrier {
@@ -103,7 +110,11 @@ impl Server {
                 accepted = accept(&self.listener, &permits) => accepted,
             };
             let Some(place) = places.take(peer.ip()) else {
-                carrier.turn_away(&stream, peer);
+                carrier.count_refused("too_many_connections");
+                // Over TLS nothing can be said without a handshake.
+                if let (None, Ok(turn)) = (&carrier.certificates, Arc::clone(&turned_away).try_acquire_owned()) {
+                    connections.spawn(turn_away(stream, peer, turn));
+                }
                 continue;
             };
             let (carrier, watcher, stop) = (carrier.clone(), graceful.watcher(), stop.clone());
@@ -197,18 +208,23 @@ impl Carrier {
         }
     }
 
-    /// Tells a client that it has connections enough; over TLS it is told nothing.
-    fn turn_away(&self, stream: &TcpStream, peer: SocketAddr) {
-        self.count_refused("too_many_connections");
-        if self.certificates.is_none()
-            && let Err(error) = stream.try_write(TOO_MANY)
-        {
-            debug!(%peer, "turned away unheard: {error}");
-        }
-    }
-
     fn count_refused(&self, reason: &'static str) {
         count_refused(&self.metrics, reason);
+    }
+}
+
+/// Tells a client that it has connections enough, and hears it out for a moment: closing while something is unread would
+/// take the answer back.
+async fn turn_away(mut stream: TcpStream, peer: SocketAddr, _turn: OwnedSemaphorePermit) {
+    let telling = async {
+        stream.write_all(TOO_MANY).await?;
+        stream.shutdown().await?;
+        let mut unheard = [0; 1024];
+        while stream.read(&mut unheard).await? > 0 {}
+        io::Result::Ok(())
+    };
+    if let Ok(Err(error)) = timeout(HEARING, telling).await {
+        debug!(%peer, "turned away unheard: {error}");
     }
 }
 

@@ -152,7 +152,8 @@ impl Event<'_> {
     }
 }
 
-fn is_stripe_customer(id: &str) -> bool {
+/// Whether a text is a Stripe customer's id.
+pub(in crate::event) fn is_stripe_customer(id: &str) -> bool {
     id.len() <= 255
         && id.strip_prefix("cus_").is_some_and(|rest| {
             !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')

@@ -72,6 +72,15 @@ pub enum Reject {
         /// Which.
         field: &'static str,
     },
+    /// A known field that is no list.
+    #[error("the field `{field}` is not a list: send a list")]
+    NotAList {
+        /// Which.
+        field: &'static str,
+    },
+    /// Traits of another kind.
+    #[error("the field `traits` is not an object: send an object or leave it out")]
+    TraitsNotAnObject,
     /// No name.
     #[error("the field `event` is missing: name what happened, such as \"login\"")]
     MissingEvent,
@@ -157,6 +166,8 @@ impl Reject {
             Self::LoneSurrogate { .. } => "lone_surrogate",
             Self::DuplicateField { .. } => "duplicate_field",
             Self::NotAString { .. } => "not_a_string",
+            Self::NotAList { .. } => "not_a_list",
+            Self::TraitsNotAnObject => "traits_not_an_object",
             Self::MissingEvent => "missing_event",
             Self::EventNameLength { .. } => "event_name_length",
             Self::IdLength { .. } => "id_length",

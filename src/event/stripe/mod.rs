@@ -2,8 +2,8 @@
 //!
 //! Reads small tolerant views of snapshot events in any API version: a field that is missing, null, expanded or of another
 //! kind than expected never breaks the reading of the others. Both shapes are understood, before and after 2025-03-31
-//! ("basil"), which moved the period's end from the subscription to its items. Does not check signatures, does not find
-//! the own customer behind Stripe's.
+//! ("basil"), which moved the period's end from the subscription to its items. Does not check signatures
+//! ([`signature`] does), does not find the own customer behind Stripe's.
 //!
 //! Decisions:
 //! - Every name begins with `payment_` or `subscription_`, so that none counts as usage.
@@ -13,7 +13,7 @@
 //!   replayed. Every other type without a customer (a guest's charge, say) says nothing and is passed over.
 //! - A customer's deletion says nothing itself: Stripe cancels its subscriptions and tells so one by one.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     decode::Reject,
@@ -24,6 +24,7 @@ use super::{
 
 use view::Webhook;
 
+pub mod signature; // who sent it
 mod card;
 mod payment;
 mod recurring;
@@ -141,6 +142,21 @@ pub fn read_webhook(body: &[u8]) -> Result<Option<StripeEvent>, Reject> {
         Topic::Card { attached } => card::read(webhook, attached),
         Topic::Mention => read_mention(webhook),
     }
+}
+
+/// The id of a webhook's event, whatever its type says; `None` if the body shows none.
+pub fn event_id(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        #[serde(default, deserialize_with = "view::lax")]
+        id: Option<view::Id>,
+    }
+    serde_json::from_slice::<Named>(body).ok()?.id.map(|view::Id(id)| id)
+}
+
+/// Whether a type of event says something of risk.
+pub fn is_known_type(kind: &str) -> bool {
+    TYPES.iter().any(|(known, ..)| *known == kind)
 }
 
 fn read_mention(webhook: Webhook<'_>) -> Result<Option<StripeEvent>, Reject> {

@@ -45,6 +45,7 @@ pub(super) fn archive(from: u64, events: Vec<ArchivedEvent>) -> ArchiveWrite {
         to_time: events.last().map(|event| event.stored_at),
         stream_created: None,
         events,
+        contacts: Vec::new(),
     }
 }
 

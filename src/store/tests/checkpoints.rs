@@ -14,6 +14,7 @@ use crate::{
     store::{
         checkpoint::{CheckpointWrite, CommitState, PartWrite},
         leases::Role,
+        queries::AlertQuery,
     },
 };
 
@@ -157,7 +158,8 @@ async fn a_message_stands_in_the_outbox_once_and_is_published_in_order() {
     store.store_checkpoint(&marks).await.unwrap();
     store.mark_published(&["m3".to_owned(), "unknown".to_owned()]).await.unwrap();
     assert_eq!(store.outbox_pending().await.unwrap().count, 0);
-    assert_eq!(ids(store.list_alerts(&account("acme"), None, 10).await.unwrap()), ["m2", "m1"]);
+    let all = AlertQuery { limit: 10, ..AlertQuery::default() };
+    assert_eq!(ids(store.list_alerts(&account("acme"), &all).await.unwrap()), ["m2", "m1"]);
     assert_eq!(store.prune_outbox(hours(2), 2).await.unwrap(), 2);
     assert_eq!(store.prune_outbox(hours(2), 2).await.unwrap(), 1);
 }

@@ -77,6 +77,7 @@ async fn the_daemon_s_role_needs_no_right_to_change_tables() {
         to_time: None,
         stream_created: None,
         events: vec![super::archive::event(1, hours(0))],
+        contacts: Vec::new(),
     };
     daemon.copy_events(&write).await.unwrap();
     assert_eq!(daemon.drop_archive_before(hours(48)).await.unwrap(), 1);

@@ -14,6 +14,7 @@ mod links;
 mod erasure;
 mod archive;
 mod queries;
+mod interventions;
 mod speed;
 
 use super::*;

@@ -68,8 +68,8 @@ impl Daemon {
         self.child.id()
     }
 
-    /// Waits until it says that it listens and is ready.
-    pub(crate) async fn wait_ready(&mut self) {
+    /// Waits until it says that it listens.
+    pub(crate) async fn wait_listening(&mut self) -> SocketAddr {
         let log = self.log.clone();
         let address = eventually(READY, async || {
             if let Some(status) = self.child.try_wait().expect("the child is ours") {
@@ -80,6 +80,12 @@ impl Daemon {
         })
         .await;
         self.address = Some(address);
+        address
+    }
+
+    /// Waits until it says that it listens and is ready.
+    pub(crate) async fn wait_ready(&mut self) {
+        let address = self.wait_listening().await;
         eventually(READY, async || {
             let answer = http::get(address, "/readyz").await.map_err(|error| error.to_string())?;
             if answer.status == 200 { Ok(()) } else { Err(format!("not ready: {} {}", answer.status, answer.text())) }

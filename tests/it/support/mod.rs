@@ -5,6 +5,7 @@
 pub(crate) mod cluster; // a NATS and a database for one test
 pub(crate) mod daemon; // the churnd binary: as a command, and as a daemon to be killed
 pub(crate) mod http; // one HTTP request over one connection
+pub(crate) mod raw; // HTTP by hand
 pub(crate) mod feed; // events into the stream, each confirmed
 pub(crate) mod observer; // what streams, bucket, tables and answers show
 pub(crate) mod invariants; // the promises, checked from outside

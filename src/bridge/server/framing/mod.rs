@@ -129,7 +129,7 @@ impl Framing {
             self.judge_kept()?;
             return Ok(1);
         }
-        let Some(end) = rest.iter().position(|byte| is_control(*byte)) else {
+        let Some(end) = first_control(rest) else {
             self.keep(rest)?;
             return Ok(rest.len());
         };
@@ -301,13 +301,46 @@ fn chunk_size(line: &[u8]) -> Result<u64, Violation> {
     if fits && ends { Ok(size) } else { Err(Violation::Chunk) }
 }
 
-/// Bytes that no line holds, and that end the search for its end.
-fn is_control(byte: u8) -> bool {
-    (byte < b' ' && byte != b'\t') || byte == 0x7f
+/// The first byte that no line holds, which should be the return at its end. Looks at eight bytes at a time.
+fn first_control(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGHS: u64 = ONES * 0x80;
+    let is_control = |byte: &u8| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let number = u64::from_le_bytes(*word);
+        let deleted = number ^ (ONES * 0x7f);
+        let below_space = number.wrapping_sub(ONES * 0x20) & !number;
+        let is_deleted = deleted.wrapping_sub(ONES) & !deleted;
+        // Some byte of the eight may be one: a tab is not, so each is looked at.
+        if (below_space | is_deleted) & HIGHS != 0
+            && let Some(at) = word.iter().position(is_control)
+        {
+            return Some(index * 8 + at);
+        }
+    }
+    rest.iter().position(is_control).map(|at| words.len() * 8 + at)
 }
 
+/// Which bytes a field's name or a method is made of.
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"!#$%&'*+-.^_`|~";
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
 fn is_of_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    TOKEN[usize::from(byte)]
 }
 
 /// What names, addresses and ports are made of.

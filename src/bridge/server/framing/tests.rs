@@ -186,3 +186,19 @@ fn long_lines_do_not_fill_the_memory() {
     assert_eq!(refusal.map(|refusal| refusal.violation), Some(Violation::LongLine));
     assert!(framing.line.capacity() <= 2 * MAX_LINE);
 }
+
+#[test]
+fn control_characters_are_found_wherever_they_stand() {
+    for length in 0..40 {
+        let plain: Vec<u8> =
+            [b'a', b'\t', b' ', b'~', 0x80, 0xff, b'!', b'\t'].into_iter().cycle().take(length).collect();
+        assert_eq!(first_control(&plain), None);
+        for at in 0..length {
+            for control in (0..32).filter(|byte| *byte != b'\t').chain([0x7f]) {
+                let mut bytes = plain.clone();
+                bytes[at] = control;
+                assert_eq!(first_control(&bytes), Some(at), "{control} at {at} of {length}");
+            }
+        }
+    }
+}
