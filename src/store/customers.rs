@@ -208,13 +208,17 @@ impl CustomerQuery<'_> {
             None => "$3::bigint IS NOT NULL AND $4::text IS NOT NULL".to_owned(),
         };
         let among = if self.among.is_some() { "s.token = ANY ($5::text[])" } else { "$5::text[] IS NULL" };
+        // Companies are looked up for the page alone.
         format!(
-            "SELECT s.customer, s.account, s.token, s.score, s.level, s.status, s.mrr_minor, s.mrr_currency, s.due_at,
-                s.updated_at, c.company_name, ({rank})::bigint AS rank
-             FROM customer_states s
-             LEFT JOIN customers c ON c.account_id = s.account AND c.external_id = s.customer
-             WHERE s.account = $1 AND {level} AND {status} AND {after} AND {among}
-             ORDER BY ({rank}) DESC, s.token LIMIT $2"
+            "SELECT p.*, c.company_name FROM (
+                SELECT s.customer, s.account, s.token, s.score, s.level, s.status, s.mrr_minor, s.mrr_currency, s.due_at,
+                    s.updated_at, ({rank})::bigint AS rank
+                FROM customer_states s
+                WHERE s.account = $1 AND {level} AND {status} AND {after} AND {among}
+                ORDER BY ({rank}) DESC, s.token LIMIT $2
+             ) p
+             LEFT JOIN customers c ON c.account_id = p.account AND c.external_id = p.customer
+             ORDER BY p.rank DESC, p.token"
         )
     }
 }

@@ -13,7 +13,7 @@ await run(async () => {
   analytics.track({ userId: 'segnode-0', event: events[0], messageId: 'segnode-0' });
   analytics.identify({ userId: 'segnode-0', traits: { plan: 'team' } });
   analytics.group({ userId: 'segnode-0', groupId: 'segnode-group', traits: { seats: 5 } });
-  analytics.page({ userId: 'segnode-0', name: 'pricing' });
+  analytics.page({ userId: 'segnode-0', name: 'home' });
   await analytics.closeAndFlush({ timeout: 30_000 });
   if (failures.length > 0) throw new Error(`failures: ${failures}`);
   return { events: [...events, 'page_view'] };

@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::{Cluster, Observer, cluster::ACCOUNT, daemon::Daemon, eventually, webhooks::quiet};
+use crate::support::{Cluster, Observer, cluster::ACCOUNT, daemon::Daemon, eventually, http, webhooks::quiet};
 
 const SOON: Duration = Duration::from_secs(60);
 /// How long a script may take: browsers are slow where many tests run.
@@ -220,5 +220,11 @@ async fn segments_clients_work_with_another_host() {
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_that_the_api_describes_is_so() {
     let stage = Stage::set().await;
+    let observer = Observer::of(&stage.cluster).await;
+    // Somebody to ask about: the id that the description has as its example.
+    let known = json!({"customerId": "c-17", "event": "payment_failed"});
+    let answer = http::post_json(stage.daemon.address(), "/api/track", &stage.keys["secret"], &known).await.unwrap();
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    observer.caught_up(SOON).await;
     stage.play("schemathesis_run.py").await;
 }

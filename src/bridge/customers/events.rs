@@ -7,13 +7,12 @@ use utoipa::ToSchema;
 
 use super::{
     super::{
-        access::Reader,
         cursor::List,
         error::{ApiError, Refused},
         query::Checked,
         state::Bridge,
     },
-    Named,
+    Asked,
     history::PageQuery,
 };
 use crate::{
@@ -61,8 +60,7 @@ pub(super) struct EventEntry {
 )]
 pub(super) async fn events(
     State(bridge): State<Bridge>,
-    Reader(grant): Reader,
-    named: Named,
+    Asked(grant, named): Asked,
     Checked(query): Checked<PageQuery>,
 ) -> Result<Json<EventPage>, ApiError> {
     let (account, token) = (grant.account(), named.token.as_str());

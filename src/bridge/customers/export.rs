@@ -20,11 +20,10 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        access::Reader,
         error::{ApiError, Refused},
         state::Bridge,
     },
-    Named, alerts,
+    Asked, Named, alerts,
     events::EventEntry,
     history::ScoreEntry,
     interventions::InterventionEntry,
@@ -54,11 +53,7 @@ const DISPOSITION: (HeaderName, HeaderValue) =
     responses((status = OK, description = "One JSON document", body = serde_json::Map<String, serde_json::Value>), Refused),
     security(("secretKey" = [])),
 )]
-pub(super) async fn export(
-    State(bridge): State<Bridge>,
-    Reader(grant): Reader,
-    named: Named,
-) -> Result<Response, ApiError> {
+pub(super) async fn export(State(bridge): State<Bridge>, Asked(grant, named): Asked) -> Result<Response, ApiError> {
     let account = grant.account().clone();
     let links = bridge.store.links_of(&account, &named.customer).await?;
     let head = head(&bridge, &account, &named, &links).await?;

@@ -6,13 +6,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     super::{
-        access::Reader,
         cursor::List,
         error::{ApiError, Refused},
         query::{Checked, Limit},
         state::Bridge,
     },
-    Named,
+    Asked,
 };
 use crate::{
     engine::checkpoint::{Factor, Level, Status},
@@ -74,8 +73,7 @@ pub(super) struct ScoreEntry {
 )]
 pub(super) async fn history(
     State(bridge): State<Bridge>,
-    Reader(grant): Reader,
-    named: Named,
+    Asked(grant, named): Asked,
     Checked(query): Checked<PageQuery>,
 ) -> Result<Json<ScorePage>, ApiError> {
     let (account, token) = (grant.account(), named.token.as_str());

@@ -21,7 +21,7 @@ use super::{
         query::{Checked, Limit},
         state::Bridge,
     },
-    Named,
+    Asked,
     history::PageQuery,
 };
 use crate::{
@@ -170,8 +170,7 @@ enum StatusFilter {
 )]
 pub(super) async fn open(
     State(bridge): State<Bridge>,
-    Reader(grant): Reader,
-    named: Named,
+    Asked(grant, named): Asked,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -211,8 +210,7 @@ pub(super) async fn open(
 )]
 pub(super) async fn of_customer(
     State(bridge): State<Bridge>,
-    Reader(grant): Reader,
-    named: Named,
+    Asked(grant, named): Asked,
     Checked(query): Checked<PageQuery>,
 ) -> Result<Json<InterventionPage>, ApiError> {
     let (account, token) = (grant.account(), named.token.as_str());

@@ -18,7 +18,11 @@ use axum::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{error::ApiError, state::Bridge};
+use super::{
+    access::{Grant, Reader},
+    error::ApiError,
+    state::Bridge,
+};
 use crate::{
     engine::alert::RiskReport,
     event::{
@@ -55,21 +59,31 @@ struct Named {
     token: Token,
 }
 
-impl FromRequestParts<Bridge> for Named {
+/// Who asks, and about which customer.
+#[derive(Clone, Debug)]
+struct Asked(Grant, Named);
+
+impl FromRequestParts<Bridge> for Asked {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, bridge: &Bridge) -> Result<Self, ApiError> {
+        let Reader(grant) = Reader::from_request_parts(parts, bridge).await?;
         let Path(id) = Path::<String>::from_request_parts(parts, bridge).await.map_err(|_| {
             let detail = "the customer's id in the path is not UTF-8: percent-encode its bytes";
             ApiError::new(StatusCode::BAD_REQUEST, "invalid_customer_id", detail)
         })?;
         // No customer has an id that is too long.
         let customer = CustomerId::parse(&id).map_err(|_| unknown_customer())?;
-        Ok(Self { token: subject::encode(&customer), customer })
+        let named = Named { token: subject::encode(&customer), customer };
+        // Who is being erased is not told of any more, although something may still be there.
+        if bridge.store.is_suppressed(grant.account(), &[named.token.as_str()], &[]).await? {
+            return Err(unknown_customer());
+        }
+        Ok(Self(grant, named))
     }
 }
 
-/// One answer for customers of other accounts and for those that never were.
+/// One answer for customers of other accounts, for those that were erased, and for those that never were.
 fn unknown_customer() -> ApiError {
     let detail = "no customer of this id has been seen in this account";
     ApiError::new(StatusCode::NOT_FOUND, "unknown_customer", detail)
@@ -84,7 +98,7 @@ impl From<RiskError> for ApiError {
                     "the query's parameters: as_of: it lies before the customer's newest event, which happened at {newest}; \
                      for scores of the past see the history"
                 );
-                Self::new(StatusCode::BAD_REQUEST, "as_of_too_early", detail)
+                Self::new(StatusCode::CONFLICT, "as_of_too_early", detail)
             }
             RiskError::Store(error) => error.into(),
             RiskError::Snapshot(error) => {

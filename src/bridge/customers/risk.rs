@@ -6,12 +6,11 @@ use utoipa::IntoParams;
 
 use super::{
     super::{
-        access::Reader,
         error::{ApiError, Refused},
         query::Checked,
         state::Bridge,
     },
-    Named,
+    Asked,
 };
 use crate::{engine::alert::RiskReport, event::time::Timestamp};
 
@@ -36,8 +35,7 @@ pub(super) struct RiskQuery {
 )]
 pub(super) async fn risk(
     State(bridge): State<Bridge>,
-    Reader(grant): Reader,
-    named: Named,
+    Asked(grant, named): Asked,
     Checked(query): Checked<RiskQuery>,
 ) -> Result<Json<RiskReport>, ApiError> {
     Ok(Json(bridge.desk.risk(grant.account(), named.token.as_str(), query.as_of).await?))
