@@ -248,7 +248,8 @@ async fn calls_become_events_and_stripe_links() {
     let events: Vec<Value> = stored
         .iter()
         .map(|message| message.json())
-        .filter(|event| event["customerId"] == "u-1")
+        // What the daemon's own parts tell each other about the link may have come already.
+        .filter(|event| event["customerId"] == "u-1" && event["event"] != "subscription_transferred")
         .map(|event| json!([event["event"], event["properties"]]))
         .collect();
     assert_eq!(
