@@ -128,10 +128,10 @@ async fn a_failing_request_is_reported_without_anything_of_it() {
     .await;
     assert_eq!(event["release"], format!("churnd@{}", env!("CARGO_PKG_VERSION")));
     assert_eq!((&event["tags"]["instance"], &event["tags"]["status"]), (&json!("canary-watch"), &json!("503")));
-    assert_eq!((&event["level"], &event["logger"]), (&json!("error"), &json!("churnd::bridge::error")));
+    assert_eq!(event["logger"], "churnd::bridge::error");
     assert!(event["culprit"].as_str().unwrap().starts_with("src/bridge/error.rs:"), "{event}");
     let message = event["message"].as_str().unwrap();
-    assert!(message.starts_with("answered unavailable: nats did not confirm a message to …"), "{message}");
+    assert!(message.starts_with("answered unavailable: nats did not confirm"), "{message}");
     // Stopped without NATS: what is reported at the stop still arrives.
     daemon.stop().await;
     let port = cluster.nats.url().rsplit(':').next().unwrap().to_owned();
