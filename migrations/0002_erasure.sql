@@ -67,3 +67,10 @@ CREATE TABLE erasure_customers (
     PRIMARY KEY (erasure, token)
 );
 CREATE INDEX erasure_customers_open ON erasure_customers (erasure) WHERE settled_at IS NULL;
+
+-- Events of erased customers that came later and were dropped: their places in the stream, until their bytes are
+-- overwritten there.
+CREATE TABLE unwanted_events (
+    sequence       bigint PRIMARY KEY,
+    claimed_until  timestamptz
+);

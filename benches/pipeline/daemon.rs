@@ -32,7 +32,7 @@ const START: Duration = Duration::from_secs(30);
 /// What `main` does in the child.
 pub(crate) fn run() -> anyhow::Result<()> {
     let config = settings()?;
-    telemetry::log::init(&config.log)?;
+    telemetry::log::init(&config.log, None)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(boot::run(config, |bound| println!("{READY} {}", bound.http)))
 }

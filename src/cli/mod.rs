@@ -112,7 +112,7 @@ pub fn report(outcome: anyhow::Result<()>) -> ExitCode {
 
 /// Runs a command that ends by itself. It logs warnings only: its output is what it was asked for.
 fn brief(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    log::init(&log::Config { format: log::Format::Text, level: "warn".to_owned() })?;
+    log::init(&log::Config { format: log::Format::Text, level: "warn".to_owned() }, None)?;
     block_on(command)
 }
 

@@ -66,8 +66,8 @@ pub struct Config {
     pub sendgrid: SendGridConfig,
     /// The Slack app's secrets.
     pub slack: SlackConfig,
-    /// The error tracker's secrets.
-    pub sentry: SentryConfig,
+    /// Where errors are reported to.
+    pub sentry: telemetry::sentry::Config,
 }
 
 /// The settings under `[stripe]`.
@@ -98,14 +98,6 @@ pub struct SlackConfig {
     pub client_id: Option<SecretString>,
     /// The app's client secret.
     pub client_secret: Option<SecretString>,
-}
-
-/// The settings under `[sentry]`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SentryConfig {
-    /// Where errors are reported to.
-    pub dsn: Option<SecretString>,
 }
 
 impl Config {
@@ -151,6 +143,7 @@ impl Config {
         problems.extend(self.archive.problems());
         problems.extend(self.erasure.problems());
         problems.extend(self.log.problems());
+        problems.extend(self.sentry.problems());
         problems.extend(self.shutdown.problems());
         problems
     }

@@ -186,7 +186,7 @@ pub struct Counters {
     pub late: u64,
     /// Sent to the dead letters.
     pub dead: u64,
-    /// Dropped and erased because their customer was erased.
+    /// Dropped, to be overwritten, because their customer was erased.
     pub suppressed: u64,
 }
 

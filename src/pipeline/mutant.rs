@@ -69,6 +69,7 @@ pub(super) async fn store_watermark_apart(
         part.checkpoint.outbox.clear();
         part.checkpoint.links.clear();
         part.forgotten.clear();
+        part.unwanted.clear();
     }
     match store.store_checkpoint(write).await {
         Ok(()) => Ok(Vec::new()),

@@ -57,6 +57,8 @@ pub struct PartWrite {
     pub checkpoint: Checkpoint,
     /// Customers to be forgotten: whatever is stored of them so far, and by this write.
     pub forgotten: Vec<Forgotten>,
+    /// Messages of erased customers that were dropped, to be overwritten in the stream.
+    pub unwanted: Vec<StreamSequence>,
 }
 
 /// What became of a write.
@@ -341,6 +343,7 @@ struct Rows<'a> {
     outbox: Vec<(i16, &'a OutboxRow)>,
     links: Vec<&'a LinkRow>,
     forgotten: Vec<&'a Forgotten>,
+    unwanted: Vec<i64>,
 }
 
 impl<'a> Rows<'a> {
@@ -356,7 +359,8 @@ impl<'a> Rows<'a> {
         outbox.sort_by_key(|(id, _)| *id);
         let links = parts().flat_map(|(_, part)| &part.links).collect();
         let forgotten = write.parts.iter().flat_map(|part| &part.forgotten).collect();
-        Self { states, scores, outbox, links, forgotten }
+        let unwanted = write.parts.iter().flat_map(|part| &part.unwanted).map(|sequence| bigint(sequence.0)).collect();
+        Self { states, scores, outbox, links, forgotten, unwanted }
     }
 
     async fn insert(&self, tx: &Tx, published: &[String]) -> Result<(), StoreError> {
@@ -375,6 +379,9 @@ impl<'a> Rows<'a> {
         }
         if !self.forgotten.is_empty() {
             super::erasure::forget(tx, &self.forgotten).await?;
+        }
+        if !self.unwanted.is_empty() {
+            super::unwanted::insert(tx, &self.unwanted).await?;
         }
         if !published.is_empty() {
             let ids: Vec<PgText<'_>> = published.iter().map(|id| PgText(id)).collect();

@@ -144,6 +144,8 @@ pub struct OpenErasures {
     pub count: u64,
     /// When the oldest of them was asked for.
     pub oldest: Option<Timestamp>,
+    /// Events that came later are still to be overwritten.
+    pub has_unwanted: bool,
 }
 
 impl ErasureState {
@@ -183,7 +185,9 @@ const INSERT_CUSTOMERS: &str = "
 const SHOW: &str =
     "SELECT id, state, requested_at, completed_at, events, webhooks, alerts, dead_letters, scores, stored_rows
     FROM erasures WHERE account = $1 AND id = $2";
-const OPEN: &str = "SELECT count(*) AS count, min(requested_at) AS oldest FROM erasures WHERE completed_at IS NULL";
+const OPEN: &str =
+    "SELECT count(*) AS count, min(requested_at) AS oldest, EXISTS (SELECT FROM unwanted_events) AS unwanted
+    FROM erasures WHERE completed_at IS NULL";
 const TO_FORGET: &str = "SELECT erasure, account, token, forgotten_at IS NOT NULL AS forgotten,
     settled_at IS NOT NULL AS settled FROM erasure_customers ORDER BY erasure, token";
 const FORGET: &str = "
@@ -285,7 +289,8 @@ impl Store {
         let rows = self.statement("count the erasures", OPEN, &[]).await?;
         let Some(row) = rows.first() else { return Ok(OpenErasures::default()) };
         let row = RowReader { table: "erasures", row };
-        Ok(OpenErasures { count: row.number("count")?, oldest: row.optional_time("oldest")? })
+        let (count, oldest) = (row.number("count")?, row.optional_time("oldest")?);
+        Ok(OpenErasures { count, oldest, has_unwanted: row.get("unwanted")? })
     }
 
     /// Everybody whom erasures that are not done are about.

@@ -24,6 +24,7 @@ pub mod stripe; // links, charges, waiting disputes
 pub mod archive; // every event, by day
 pub mod suppression; // who must not be stored any more, as keyed hashes
 pub mod erasure; // erasing a customer: who asked, how far it is
+pub mod unwanted; // dropped events, to be overwritten in the stream
 mod erase_rows; // what is deleted of a customer
 pub mod queries; // the read side: history, alerts, timeline, sums
 pub mod customers; // lists of customers, and who they are

@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use async_nats::{HeaderMap, header, jetstream::Context};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -23,8 +22,6 @@ use crate::event::{
 
 const NO_MESSAGE: u64 = 10_037;
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Deletions under way at once.
-const AT_ONCE: usize = 64;
 
 #[derive(Deserialize)]
 struct Nothing {}
@@ -70,13 +67,38 @@ pub async fn erase(context: &Context, stream: &str, sequence: StreamSequence) ->
     }
 }
 
-/// Overwrites many messages; says how many there were.
+/// The subjects of messages, as far as there are any.
+pub async fn subjects_of(
+    context: &Context,
+    stream: &str,
+    sequences: &[StreamSequence],
+) -> Result<Vec<(StreamSequence, String)>, StreamError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        message: Stored,
+    }
+    #[derive(Deserialize)]
+    struct Stored {
+        subject: String,
+    }
+    let mut found = Vec::new();
+    for sequence in sequences {
+        let (what, which) = (format!("STREAM.MSG.GET.{stream}"), json!({ "seq": sequence.0 }));
+        match api::request::<_, Answer>(context, &what, stream, &which).await {
+            Ok(answer) => found.push((*sequence, answer.message.subject)),
+            Err(StreamError::Refused { code: NO_MESSAGE, .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+/// Overwrites many messages, one after the other: each takes the server milliseconds in which it stores nothing. Says how
+/// many there were.
 pub async fn erase_all(context: &Context, stream: &str, sequences: &[StreamSequence]) -> Result<u64, StreamError> {
-    let requests = stream::iter(sequences.to_vec()).map(|sequence| erase(context, stream, sequence));
-    let mut under_way = requests.buffer_unordered(AT_ONCE);
     let mut count = 0;
-    while let Some(erased) = under_way.try_next().await? {
-        count += u64::from(erased);
+    for sequence in sequences {
+        count += u64::from(erase(context, stream, *sequence).await?);
     }
     Ok(count)
 }

@@ -9,11 +9,14 @@ use serde::Deserialize;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer,
+    filter::LevelFilter,
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
     layer::SubscriberExt,
     registry::LookupSpan,
     util::SubscriberInitExt,
 };
+
+use super::sentry::Reporter;
 
 /// The settings under `[log]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -64,8 +67,8 @@ impl Config {
     }
 }
 
-/// Sets up logging to stderr for the whole process.
-pub fn init(config: &Config) -> Result<(), LogError> {
+/// Sets up logging to stderr for the whole process, and what else is to hear of errors.
+pub fn init(config: &Config, reporter: Option<Reporter>) -> Result<(), LogError> {
     let filter = EnvFilter::try_new(directives(&config.level)).map_err(|_| LogError::Level(config.level.clone()))?;
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let layer = match config.format {
@@ -73,7 +76,9 @@ pub fn init(config: &Config) -> Result<(), LogError> {
         Format::Text if journald_reads_stderr() => lines.with_ansi(false).event_format(JournalLines).boxed(),
         Format::Text => lines.with_target(false).with_ansi(io::stderr().is_terminal()).boxed(),
     };
-    tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().map_err(|_| LogError::AlreadySetUp)
+    let reports = reporter.map(|reporter| reporter.with_filter(LevelFilter::ERROR));
+    let lines = tracing_subscriber::registry().with(layer.with_filter(filter));
+    lines.with(reports).try_init().map_err(|_| LogError::AlreadySetUp)
 }
 
 /// The filter for a configured level: a level alone is churnd's own; libraries speak up from warnings on.

@@ -14,8 +14,8 @@ use std::{
 const DIRECTIONS: [(&str, &[&str]); 14] = [
     ("event", &[]),
     ("engine", &["event"]),
-    ("telemetry", &["event"]),
     ("web", &[]),
+    ("telemetry", &["event", "web"]),
     ("service::clock", &["event"]),
     ("embedded", &["event", "telemetry"]),
     ("stream", &["event", "engine", "telemetry"]),

@@ -89,3 +89,36 @@ async fn certificates_are_replaced_while_running() {
     standing.read_to_end(&mut Vec::new()).await.unwrap();
     assert!(daemon.ended(SOON).await.success());
 }
+
+/// A daemon on a socket that somebody else holds, as systemd does it.
+fn on_socket(cluster: &Cluster, socket: &std::net::TcpListener) -> Daemon {
+    let churnd = env!("CARGO_BIN_EXE_churnd");
+    let script = format!("exec 3<&0 0</dev/null; exec env LISTEN_FDS=1 LISTEN_PID=$$ {churnd} run --roles bridge");
+    let dir = cluster.dir();
+    Daemon::builder_of("sh", &["-c", &script], cluster, "one")
+        .setting("CHURND__HTTP__TLS_CERTIFICATE_FILE", dir.join("cert.pem").to_str().unwrap())
+        .setting("CHURND__HTTP__TLS_KEY_FILE", dir.join("key.pem").to_str().unwrap())
+        .with_input(std::os::fd::OwnedFd::from(socket.try_clone().unwrap()))
+        .spawn()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_is_passed_in_refuses_nobody_over_a_restart() {
+    let cluster = Cluster::start().await;
+    let root = write_pair(cluster.dir());
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut daemon = on_socket(&cluster, &socket);
+    assert_eq!(daemon.wait_listening().await, socket.local_addr().unwrap());
+    eventually(SOON, async || get(&daemon, &root, "/livez").await.map(|_| ())).await;
+    daemon.signal(Signal::SIGTERM);
+    assert!(daemon.ended(SOON).await.success());
+    // Nobody serves now; who comes meanwhile waits for the next daemon.
+    let waiting = get(&daemon, &root, "/livez");
+    let next = async {
+        let mut next = on_socket(&cluster, &socket);
+        next.wait_listening().await;
+        next
+    };
+    let (answer, _next) = tokio::join!(waiting, next);
+    assert!(answer.unwrap().starts_with("HTTP/1.1 200 "));
+}

@@ -9,6 +9,8 @@ mod certificates; // what TLS is spoken with
 mod framing; // where requests begin and end
 mod guard; // framing on a connection
 mod places; // connections of one client
+#[cfg(test)]
+mod tests;
 mod validity; // when a certificate ends
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};

@@ -56,7 +56,10 @@ struct Received {
 
 #[utoipa::path(
     post, path = "/webhooks/stripe", tag = "Webhooks",
-    params(("key" = Option<String>, Query, description = "Any of your keys; it only names your account")),
+    params(
+        ("key" = Option<String>, Query, description = "Any of your keys; it only names your account"),
+        ("Stripe-Signature" = String, Header, description = "Proves that Stripe sent the body: `t=…,v1=…`"),
+    ),
     request_body(content = serde_json::Value, description = "An event as Stripe sends it, signed; at most 512 KB, not compressed"),
     responses(
         (status = OK, description = "The webhook is stored", body = Received),

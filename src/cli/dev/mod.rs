@@ -60,7 +60,7 @@ impl Options {
     pub(super) fn run(self) -> anyhow::Result<()> {
         // Mistakes are told before anything is started.
         let checked = self.configuration(None)?;
-        log::init(&checked.log).context("cannot set up logging")?;
+        log::init(&checked.log, None).context("cannot set up logging")?;
         let dir = DataDir::open(&self.data)?;
         super::block_on(self.serve(dir))
     }

@@ -11,7 +11,7 @@
 mod names;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,12 +26,12 @@ use super::normalizer::CONSUMER;
 use crate::{
     event::{
         ids::{AccountId, StreamSequence},
-        subject::dead_subject,
+        subject::{dead_subject, parse_partitioned},
         time::Timestamp,
     },
     store::{
         Store, StoreError,
-        erasure::{Erased, ErasureJob, ErasureState, StreamEnds},
+        erasure::{Erased, ErasureJob, ErasureState, OpenErasures, StreamEnds},
     },
     stream::{
         ALERTS, DEAD, EVENTS, RISK_STREAM, StreamError, WEBHOOKS, dead,
@@ -49,6 +49,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const CLAIM: Duration = Duration::from_secs(10);
 /// Erasures that are worked on together: they share the search of an account's webhooks, and the writing of the bucket.
 const AT_ONCE: usize = 100;
+/// Late events that are overwritten at a time.
+const UNWANTED_AT_ONCE: usize = 200;
 /// When something that cannot be done yet is tried again.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// Customers whose scores are put into a swept bucket at a time.
@@ -107,12 +109,13 @@ impl Eraser {
                 () = stop.cancelled() => return Ok(()),
                 _ = look.tick() => {}
             }
-            if self.count().await == 0 {
+            let open = self.count().await;
+            if open == OpenErasures::default() {
                 continue;
             }
             let worked = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                worked = self.work() => worked,
+                worked = self.work(open) => worked,
             };
             if let Err(error) = worked {
                 warn!("cannot go on erasing, trying again: {:#}", anyhow::Error::new(error));
@@ -122,24 +125,27 @@ impl Eraser {
     }
 
     /// Shows how many erasures are open.
-    async fn count(&self) -> u64 {
+    async fn count(&self) -> OpenErasures {
         match self.store.open_erasures().await {
             Ok(open) => {
                 let age = open.oldest.map_or(0, |oldest| (self.now)().millis_since(oldest)).max(0);
                 self.metrics.erasures_open.set(i64::try_from(open.count).unwrap_or(i64::MAX));
                 let since = Instant::now().checked_sub(Duration::from_millis(age.unsigned_abs()));
                 self.metrics.erasure_oldest_age_seconds.waits_since(since.filter(|_| open.count > 0));
-                open.count
+                open
             }
             Err(error) => {
                 debug!("cannot count the erasures: {error}");
-                0
+                OpenErasures::default()
             }
         }
     }
 
     /// Claims what something can be done about, and does it.
-    async fn work(&self) -> Result<(), Failure> {
+    async fn work(&self, open: OpenErasures) -> Result<(), Failure> {
+        if open.has_unwanted {
+            self.erase_unwanted().await?;
+        }
         // A name of its own for each claim: what a failure left claimed is not kept by the next.
         let me = Uuid::new_v4();
         let jobs = self.store.claim_erasures(me, CLAIM, AT_ONCE).await?;
@@ -154,6 +160,23 @@ impl Eraser {
                 _ = keep.tick() => self.store.keep_erasures(me, CLAIM).await?,
             }
         }
+    }
+
+    /// Overwrites events that were dropped after their customers were erased.
+    async fn erase_unwanted(&self) -> Result<(), Failure> {
+        let claimed = self.store.claim_unwanted(CLAIM, UNWANTED_AT_ONCE).await?;
+        let found = erase::subjects_of(self.context(), EVENTS, &claimed).await?;
+        let customer_of = |subject: &str| parse_partitioned(subject).map(|subject| subject.key.to_owned());
+        let customers: BTreeSet<String> = found.iter().filter_map(|(_, subject)| customer_of(subject)).collect();
+        let keys: Vec<(&str, &str)> = customers.iter().filter_map(|key| key.split_once('.')).collect();
+        let suppressed = self.store.load_customers(&keys).await?.suppressed;
+        // In a stream that was created anew, or rolled back, the place may be another's.
+        let theirs = found
+            .iter()
+            .filter(|(_, subject)| customer_of(subject).is_some_and(|key| suppressed.contains(key.as_str())));
+        let sequences: Vec<StreamSequence> = theirs.map(|(sequence, _)| *sequence).collect();
+        erase::erase_all(self.context(), EVENTS, &sequences).await?;
+        Ok(self.store.forget_unwanted(&claimed).await?)
     }
 
     async fn work_on(&self, me: Uuid, jobs: Vec<ErasureJob>) -> Result<(), Failure> {

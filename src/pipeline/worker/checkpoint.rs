@@ -16,7 +16,7 @@ use crate::{
         checkpoint::{OutboxKind, OutboxRow, ScoreRow},
     },
     event::{
-        ids::{Epoch, PartitionId, StreamSequence},
+        ids::{Epoch, PartitionId},
         time::Timestamp,
     },
     pipeline::mutant,
@@ -25,9 +25,7 @@ use crate::{
         checkpoint::{CheckpointWrite, PartWrite},
     },
     stream::{
-        EVENTS,
         dead::DeadLetter,
-        erase,
         publisher::{Outgoing, Publisher},
     },
 };
@@ -49,8 +47,6 @@ pub(super) struct Checkpointing {
     /// When the oldest message was stored that no checkpoint holds yet.
     oldest_stored_at: Option<Timestamp>,
     burials: Vec<DeadLetter>,
-    /// Messages of erased customers.
-    unwanted: Vec<StreamSequence>,
     published: Vec<String>,
     /// Customers became clean: some may leave memory.
     evict_wanted: bool,
@@ -104,12 +100,6 @@ impl Checkpointing {
         self.note_change();
     }
 
-    /// A message of an erased customer: its bytes must be gone before the watermark passes it.
-    pub(super) fn erase(&mut self, sequence: StreamSequence) {
-        self.unwanted.push(sequence);
-        self.note_change();
-    }
-
     /// Messages of the outbox that were published: the next checkpoint marks them.
     pub(super) fn published(&mut self, ids: Vec<String>) {
         self.published.extend(ids);
@@ -147,8 +137,8 @@ impl Worker {
         } else {
             QUIET_INTERVAL
         };
-        let held_up = self.checkpointing.burials.len() + self.checkpointing.unwanted.len();
-        let full = self.dirty() * 2 > self.config.dirty_customers_max || held_up > BURIALS_AT_MOST;
+        let full =
+            self.dirty() * 2 > self.config.dirty_customers_max || self.checkpointing.burials.len() > BURIALS_AT_MOST;
         if waited >= pause || full {
             self.start_checkpoint(now);
         }
@@ -180,13 +170,13 @@ impl Worker {
                 rules_hash: owned.rules_hash.clone().filter(|_| owned.sweep.is_none()),
                 checkpoint,
                 forgotten,
+                unwanted: owned.forget.take_unwanted(),
             });
         }
         let published = std::mem::take(&mut self.checkpointing.published);
         let burials = std::mem::take(&mut self.checkpointing.burials);
-        let unwanted = std::mem::take(&mut self.checkpointing.unwanted);
         self.checkpointing.waiting_since = None;
-        if parts.is_empty() && published.is_empty() && burials.is_empty() && unwanted.is_empty() {
+        if parts.is_empty() && published.is_empty() && burials.is_empty() {
             return;
         }
         self.tools.metrics.observe_stage("snapshot", begun.elapsed());
@@ -199,7 +189,6 @@ impl Worker {
             publisher: self.tools.publisher.clone(),
             write: CheckpointWrite::new(parts, published),
             burials,
-            unwanted,
         };
         self.checkpointing.started = Some(begun);
         let oldest_stored_at = self.checkpointing.oldest_stored_at.take();
@@ -327,8 +316,7 @@ impl Worker {
             .owned
             .values()
             .any(|owned| !owned.engine.is_clean() || owned.moved() || owned.releasing || owned.forget.is_wanted());
-        let held_up = !self.checkpointing.burials.is_empty() || !self.checkpointing.unwanted.is_empty();
-        if waits || held_up || !self.checkpointing.published.is_empty() {
+        if waits || !self.checkpointing.burials.is_empty() || !self.checkpointing.published.is_empty() {
             self.checkpointing.note_change();
         }
     }
@@ -350,7 +338,6 @@ struct Job {
     publisher: Publisher,
     write: CheckpointWrite,
     burials: Vec<DeadLetter>,
-    unwanted: Vec<StreamSequence>,
 }
 
 impl Job {
@@ -368,7 +355,6 @@ impl Job {
         let mut committed: Vec<(PartitionId, Epoch)> =
             self.write.parts.iter().map(|part| (part.checkpoint.partition, part.epoch)).collect();
         self.bury().await;
-        self.erase().await;
         let started = Instant::now();
         mutant::before_commit(&self.publisher, &self.write).await;
         let fenced = if mutant::is_on(mutant::WATERMARK_APART) {
@@ -399,14 +385,6 @@ impl Job {
             if !self.burials.is_empty() {
                 tokio::time::sleep(BURY_AGAIN_AFTER).await;
             }
-        }
-    }
-
-    /// Overwrites the messages of erased customers, for as long as it takes.
-    async fn erase(&mut self) {
-        while let Err(error) = erase::erase_all(self.publisher.context(), EVENTS, &self.unwanted).await {
-            warn!("cannot erase messages of erased customers, trying again: {error}");
-            tokio::time::sleep(BURY_AGAIN_AFTER).await;
         }
     }
 

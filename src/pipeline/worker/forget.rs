@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::{Worker, owned::key_of};
 use crate::{
-    event::subject::partition_of,
+    event::{ids::StreamSequence, subject::partition_of},
     pipeline::{outbox::OutboxSender, warm::Warm},
     store::{
         Store,
@@ -86,6 +86,8 @@ pub(super) struct Forget {
     everybody: Vec<Forgotten>,
     /// Keys that this owner refuses, whatever was loaded of them.
     refused: HashSet<Box<str>>,
+    /// Events of erased customers that were dropped since the last checkpoint.
+    unwanted: Vec<StreamSequence>,
 }
 
 impl Forget {
@@ -96,6 +98,15 @@ impl Forget {
 
     pub(super) fn refuses_some(&self) -> bool {
         !self.refused.is_empty()
+    }
+
+    /// Drops an event: with the checkpoint that counts it, it is noted to be overwritten.
+    pub(super) fn drop_event(&mut self, sequence: StreamSequence) {
+        self.unwanted.push(sequence);
+    }
+
+    pub(super) fn take_unwanted(&mut self) -> Vec<StreamSequence> {
+        std::mem::take(&mut self.unwanted)
     }
 
     pub(super) fn is_wanted(&self) -> bool {

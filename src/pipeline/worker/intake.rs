@@ -297,7 +297,7 @@ impl Worker {
         }
         owned.engine.count_suppressed();
         tally.suppressed += 1;
-        self.checkpointing.erase(message.sequence);
+        owned.forget.drop_event(message.sequence);
         true
     }
 

@@ -173,14 +173,25 @@ async fn a_checkpoint_of_an_older_epoch_forgets_nobody() {
 }
 
 #[tokio::test]
-async fn suppressed_messages_are_counted() {
+async fn suppressed_messages_are_counted_and_wait_to_be_overwritten() {
     let (_database, store) = ready().await;
-    let counted = write_of(0, 3, |checkpoint| {
+    let mut counted = write_of(0, 3, |checkpoint| {
         (checkpoint.counters.received, checkpoint.counters.suppressed) = (3, 3);
     });
+    counted.parts[0].unwanted = [3, 1, 2].map(StreamSequence).to_vec();
     store.store_checkpoint(&counted).await.unwrap();
     assert_eq!(store.ask("SELECT received, suppressed FROM partitions WHERE role = 'engine'").await, "3|3");
     assert_eq!(store.owners().await.unwrap()[0].counters.suppressed, 3);
+    assert!(store.open_erasures().await.unwrap().has_unwanted);
+    let mut claimed = store.claim_unwanted(SPAN, 2).await.unwrap();
+    claimed.sort_unstable();
+    assert_eq!(claimed, [1, 2].map(StreamSequence));
+    assert_eq!(store.claim_unwanted(SPAN, 2).await.unwrap(), [StreamSequence(3)]);
+    assert_eq!(store.claim_unwanted(SPAN, 2).await.unwrap(), []);
+    store.run("UPDATE unwanted_events SET claimed_until = now() - interval '1 s'").await;
+    assert_eq!(store.claim_unwanted(SPAN, 9).await.unwrap().len(), 3, "whoever claimed them may have died");
+    store.forget_unwanted(&[1, 2, 3].map(StreamSequence)).await.unwrap();
+    assert!(!store.open_erasures().await.unwrap().has_unwanted);
 }
 
 #[tokio::test]

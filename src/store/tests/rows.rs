@@ -111,6 +111,7 @@ pub(super) fn part(partition: u16, epoch: u64, from: u64, to: u64) -> PartWrite 
             counters: Counters::default(),
         },
         forgotten: vec![],
+        unwanted: vec![],
     }
 }
 

@@ -47,8 +47,14 @@ impl Daemon {
 
     /// A daemon on the cluster that still takes settings.
     pub(crate) fn builder(cluster: &Cluster, instance: &str) -> Builder {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_churnd"));
-        command.arg("run").envs(cluster.settings()).env("CHURND__HTTP__LISTEN", "127.0.0.1:0");
+        Self::builder_of(env!("CARGO_BIN_EXE_churnd"), &["run"], cluster, instance)
+    }
+
+    /// A daemon that some other program starts.
+    pub(crate) fn builder_of(program: &str, arguments: &[&str], cluster: &Cluster, instance: &str) -> Builder {
+        let mut command = Command::new(program);
+        command.args(arguments).envs(cluster.settings()).env("CHURND__HTTP__LISTEN", "127.0.0.1:0");
+        command.stdin(Stdio::null());
         command.env("CHURND__INSTANCE", instance).env("CHURND__LOG__FORMAT", "json");
         Builder { command }
     }
@@ -139,6 +145,12 @@ impl Builder {
         self
     }
 
+    /// Gives it something else than nothing as its standard input.
+    pub(crate) fn with_input(mut self, input: impl Into<Stdio>) -> Self {
+        self.command.stdin(input);
+        self
+    }
+
     /// Starts it and waits until it is ready.
     pub(crate) async fn start(self) -> Daemon {
         let mut daemon = self.spawn();
@@ -148,7 +160,7 @@ impl Builder {
 
     /// Starts it and waits for nothing.
     pub(crate) fn spawn(mut self) -> Daemon {
-        self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        self.command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = self.command.spawn().expect("the binary is there");
         let log = Log::default();
         log.follow(child.stderr.take().expect("stderr is piped"));

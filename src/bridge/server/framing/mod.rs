@@ -119,6 +119,12 @@ impl Framing {
         Ok(())
     }
 
+    /// A head has begun and not ended.
+    #[cfg(test)]
+    pub(super) fn is_in_head(&self) -> bool {
+        self.place == Place::Field
+    }
+
     /// Takes one line or what is there of it, and tells its length.
     fn read_line(&mut self, rest: &[u8]) -> Result<usize, Violation> {
         if self.after_return {
