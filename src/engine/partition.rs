@@ -100,6 +100,7 @@ pub struct Partition {
     outbox: Vec<OutboxRow>,
     links: Vec<LinkRow>,
     counters: Counters,
+    evaluations: u64,
     generation: u32,
 }
 
@@ -122,6 +123,7 @@ impl Partition {
             outbox: Vec::new(),
             links: Vec::new(),
             counters: Counters::default(),
+            evaluations: 0,
             generation: 0,
         }
     }
@@ -139,6 +141,11 @@ impl Partition {
     /// Customers that changed since they were last stored, those on their way included.
     pub fn dirty(&self) -> usize {
         self.dirty.len() + self.in_flight.len()
+    }
+
+    /// How often customers were evaluated since this was asked last.
+    pub fn take_evaluations(&mut self) -> u64 {
+        std::mem::take(&mut self.evaluations)
     }
 
     /// Something waits to be published as soon as it is stored.
@@ -326,6 +333,7 @@ impl Partition {
 
     /// Evaluates a customer in memory as of `now`, announcing what is new.
     fn evaluate(&mut self, slot: Slot, now: Timestamp) {
+        self.evaluations += 1;
         let customer = slot_mut(&mut self.slots, slot.0);
         let as_of = now.max(customer.state.newest);
         customer.evaluated_at = as_of;

@@ -266,6 +266,8 @@ metrics! {
     clamped_timestamps: Counter = "churnd_clamped_timestamps_total";
     /// Messages that the stream dropped at its limits before they were read.
     overtaken_messages: Counter = "churnd_overtaken_messages_total";
+    /// Customers' risks that were calculated: with an event, after a silence, or by other rules.
+    risk_calculations: Counter = "churnd_risk_calculations_total";
     /// Customers scored anew after a change of rules.
     rescored_customers: Counter = "churnd_rescored_customers_total";
     /// Events written to the archive.

@@ -441,7 +441,10 @@ async fn browsers_are_told_where_to_send_and_may() {
         let destination = json!({"apiKey": publishable, "apiHost": format!("{at}/v1"), "protocol": "http"});
         assert_eq!(answer.json()["integrations"], json!({"Segment.io": destination}));
     }
-    check_refused(&http::get(at, "/v1/projects/pk_none/settings").await.unwrap(), "not valid");
+    for key in ["pk_none", "%ff", "a%2Fb"] {
+        let answer = http::get(at, &format!("/v1/projects/{key}/settings")).await.unwrap();
+        assert_eq!((answer.status, &answer.json()["code"]), (404, &json!("not_found")), "{key}");
+    }
     let asked = [
         ("origin", "https://shop.example"),
         ("access-control-request-method", "POST"),

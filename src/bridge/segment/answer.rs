@@ -29,7 +29,7 @@ pub(super) struct Taken {
 pub(super) struct Refused<'a> {
     /// Always false.
     success: bool,
-    /// `invalid_request`, `rate_limited` or `unavailable`.
+    /// `invalid_request`, `not_found`, `rate_limited` or `unavailable`.
     code: &'static str,
     /// What is wrong and what to do, for people.
     message: &'a str,
@@ -37,6 +37,14 @@ pub(super) struct Refused<'a> {
 
 /// A refusal or a failure, to be told in Segment's words.
 pub(super) struct Failure(ApiError);
+
+impl Refused<'_> {
+    /// What was asked for is not there.
+    pub(super) fn not_found(message: &str) -> Response {
+        let answer = Refused { success: false, code: "not_found", message };
+        (StatusCode::NOT_FOUND, Json(answer)).into_response()
+    }
+}
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {

@@ -2,8 +2,8 @@
 
 use axum::{
     Json,
-    extract::{Path, Request, State},
-    http::{HeaderMap, header, uri::Authority},
+    extract::{Path, Request, State, rejection::PathRejection},
+    http::{HeaderMap, StatusCode, header, uri::Authority},
     response::{IntoResponse, Response},
 };
 use serde_json::json;
@@ -16,18 +16,25 @@ use crate::bridge::{access::client_of, state::Bridge};
     params(("key" = String, Path, description = "A publishable key")),
     responses(
         (status = OK, description = "The settings of Segment's SDKs: send to this host", body = serde_json::Value),
-        (status = BAD_REQUEST, description = "The key is not valid", body = inline(Refused<'static>)),
+        (status = NOT_FOUND, description = "There is no such key", body = inline(Refused<'static>)),
         (status = TOO_MANY_REQUESTS, description = "Too often: see Retry-After", body = inline(Refused<'static>)),
         (status = SERVICE_UNAVAILABLE, description = "Not now", body = inline(Refused<'static>)),
     ),
 )]
 pub(super) async fn settings(
     State(bridge): State<Bridge>,
-    Path(key): Path<String>,
+    key: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Failure> {
     let (parts, _) = request.into_parts();
-    bridge.admit(&key, &parts.headers, client_of(&parts)).await?;
+    let Path(key) = key.unwrap_or_else(|_| Path(String::new()));
+    match bridge.admit(&key, &parts.headers, client_of(&parts)).await {
+        Ok(_) => {}
+        Err(error) if error.status().is_client_error() && error.status() != StatusCode::TOO_MANY_REQUESTS => {
+            return Ok(Refused::not_found(error.detail()));
+        }
+        Err(error) => return Err(error.into()),
+    }
     let mut destination = json!({ "apiKey": key });
     if let Some(host) = host_of(&parts.headers) {
         destination["apiHost"] = format!("{host}/v1").into();

@@ -53,7 +53,7 @@ impl<'a> Request<'a> {
             Form::Batch => list(envelope.batch)?,
         };
         Ok(Self {
-            write_key: text(envelope.write_key, "writeKey")?,
+            write_key: key(envelope.write_key)?,
             messages,
             // A single message brings its own.
             context: if form == Form::Batch { Context::read(envelope.context) } else { Context::default() },
@@ -64,6 +64,14 @@ impl<'a> Request<'a> {
     /// How far the clock is off of whoever sent this.
     pub(super) fn skew(&self, message_sent_at: Option<Timestamp>, received_at: Timestamp) -> Skew {
         Skew::between(message_sent_at.or(self.sent_at), received_at)
+    }
+}
+
+/// Unlike ids, a key that is a number is a mistake.
+fn key(raw: Option<&RawValue>) -> Result<Option<String>, Reject> {
+    match raw.map(RawValue::get) {
+        Some(json) if !json.starts_with(['"', 'n']) => Err(Reject::NotAString { field: "writeKey" }),
+        _ => text(raw, "writeKey"),
     }
 }
 

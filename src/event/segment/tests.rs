@@ -278,6 +278,8 @@ fn bodies_are_read_or_refused_as_a_whole() {
     assert_eq!(refused(r#"{"batch":{}}"#), Err("not_a_list"));
     assert_eq!(refused(r#"{"batch":[],"batch":[]}"#), Err("duplicate_field"));
     assert_eq!(refused(r#"{"batch":[],"writeKey":{}}"#), Err("not_a_string"));
+    assert_eq!(refused(r#"{"batch":[],"writeKey":7}"#), Err("not_a_string"));
+    assert_eq!(refused(r#"{"batch":[],"writeKey":null}"#), Ok(0));
     assert_eq!(refused(r#"{"batch":["#), Err("not_json"));
     assert_eq!(refused("[]"), Err("not_an_object"));
     assert_eq!(refused(""), Err("not_json"));

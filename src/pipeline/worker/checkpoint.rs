@@ -312,6 +312,8 @@ impl Worker {
     }
 
     fn note_what_waits(&mut self) {
+        let evaluations = self.owned.values_mut().map(|owned| owned.engine.take_evaluations()).sum();
+        self.tools.metrics.risk_calculations.inc_by(evaluations);
         let waits = self
             .owned
             .values()
