@@ -99,8 +99,8 @@ pub fn routes() -> OpenApiRouter<Bridge> {
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "it describes the body, which is read message by message")]
 struct BatchBody {
-    /// A publishable or secret key, where it is sent neither by Basic authentication nor as `x-api-key`; else not looked at.
-    #[schema(value_type = Value, required = false)]
+    /// A publishable or secret key, where it is sent neither by Basic authentication nor as `x-api-key`.
+    #[schema(nullable)]
     write_key: Option<String>,
     /// Up to 2,500 messages in up to 500 KB. One that cannot be used is dropped and counted.
     #[schema(max_items = 2_500)]
@@ -112,8 +112,8 @@ struct BatchBody {
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "it describes the body, which is read as it came")]
 struct SingleBody {
-    /// A publishable or secret key, where it is sent neither by Basic authentication nor as `x-api-key`; else not looked at.
-    #[schema(value_type = Value, required = false)]
+    /// A publishable or secret key, where it is sent neither by Basic authentication nor as `x-api-key`.
+    #[schema(nullable)]
     write_key: Option<String>,
     /// Segment's fields.
     #[serde(flatten)]
