@@ -144,7 +144,9 @@ const COLUMNS: &str =
 const OPEN: &str =
     "INSERT INTO interventions (account_id, id, token, external_id, action, note, created_by, score_at_start,
         level_at_start, mrr_minor, mrr_currency, created_at, updated_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)
+    SELECT $1::text, $2::uuid, $3::text, $4::text, $5::text, $6::text, $7::text, $8::smallint,
+        $9::text, $10::bigint, $11::text, $12::timestamptz, $12::timestamptz
+    WHERE NOT EXISTS (SELECT FROM suppressions x WHERE x.account = $1 AND x.hash = $13::bytea)
     ON CONFLICT (account_id, id) DO NOTHING RETURNING id";
 const CLOSE: &str =
     "UPDATE interventions SET status = 'closed', outcome = $3, note = coalesce($4, note), score_at_end = $5,
@@ -152,9 +154,11 @@ const CLOSE: &str =
     WHERE account_id = $1 AND id = $2 AND status = 'open' RETURNING id";
 
 impl Store {
-    /// Stores an intervention; `false` if the account has one of this id already, which stays as it is.
+    /// Stores an intervention; `false` if the account has one of this id already, which stays as it is, or if the customer
+    /// was erased.
     pub async fn open_intervention(&self, account: &AccountId, new: &NewIntervention<'_>) -> Result<bool, StoreError> {
-        let parameters: [&(dyn ToSql + Sync); 12] = [
+        let key = self.suppression_key().await?;
+        let parameters: [&(dyn ToSql + Sync); 13] = [
             &account.as_str(),
             &new.id,
             &new.token.as_str(),
@@ -167,6 +171,7 @@ impl Store {
             &new.mrr.map(|mrr| mrr.minor),
             &new.mrr.as_ref().map(|mrr| mrr.currency.as_str()),
             &PgTime(new.at),
+            &key.customer(account.as_str(), new.token.as_str()),
         ];
         Ok(!self.statement("open an intervention", OPEN, &parameters).await?.is_empty())
     }

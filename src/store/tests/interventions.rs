@@ -33,6 +33,18 @@ fn new<'a>(id: u128, customer: &'a CustomerId, token: &'a Token, hour: i64) -> N
 }
 
 #[tokio::test]
+async fn nothing_is_done_about_a_customer_who_was_erased() {
+    let (_database, store) = Database::migrated().await;
+    let (acme, other) = (account("acme"), account("other"));
+    let id = customer("gone");
+    let token = subject::encode(&id);
+    store.request_erasure(&acme, &id).await.unwrap();
+    assert!(!store.open_intervention(&acme, &new(1, &id, &token, 1)).await.unwrap());
+    assert_eq!(store.intervention(&acme, Uuid::from_u128(1)).await.unwrap(), None);
+    assert!(store.open_intervention(&other, &new(1, &id, &token, 1)).await.unwrap());
+}
+
+#[tokio::test]
 async fn an_intervention_begins_once_and_ends_once() {
     let (_database, store) = Database::migrated().await;
     let (acme, other) = (account("acme"), account("other"));
