@@ -33,8 +33,9 @@ export async function run(work) {
     process.stdout.write(`${JSON.stringify(report ?? {})}\n`);
     process.exitCode = 0;
   } catch (error) {
+    // Servers and browsers that are still there must not keep the process.
     console.error(error?.stack ?? error);
-    process.exitCode = 1;
+    process.exit(1);
   }
 }
 
