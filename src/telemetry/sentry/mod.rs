@@ -1,7 +1,7 @@
 //! Errors and panics, reported to Sentry: where they happened and what kind they are, not whom they concern.
 //!
 //! A report is made of the place in the source, of fields that hold our own words or small numbers, and of those words of the text
-//! that are known ([`words`]). Nothing is added by the SDK: no request, no user, no breadcrumbs, no environment. The log line
+//! that are known (`words`). Nothing is added by the SDK: no request, no user, no breadcrumbs, no environment. The log line
 //! of the same instant and instance says the rest.
 
 mod transport; // the way there
