@@ -50,7 +50,8 @@ pub(super) async fn stream_info(context: &Context, stream: &str) -> Result<Strea
 
 /// Describes a consumer.
 pub(super) async fn consumer_info(context: &Context, stream: &str, name: &str) -> Result<ConsumerInfo, StreamError> {
-    request(context, &format!("CONSUMER.INFO.{stream}.{name}"), stream, &Value::Null).await
+    // The server takes an empty object for an empty request, but not `null`.
+    request(context, &format!("CONSUMER.INFO.{stream}.{name}"), stream, &serde_json::json!({})).await
 }
 
 /// Sends one API request and reads its answer; `subject` is relative to the API's prefix.

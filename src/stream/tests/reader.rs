@@ -267,3 +267,16 @@ async fn a_restarted_stream_of_the_same_name_is_not_taken_for_the_old_one() {
     });
     assert!(matches!(error.await, ReaderError::RolledBack { .. }));
 }
+
+#[tokio::test]
+async fn the_server_tells_how_far_a_consumer_has_come() {
+    let (_server, client, context) = Server::provisioned().await;
+    publish_events(&client, 3, 1).await;
+    let mut reader = Reader::open(&context, EVENTS, config(0, None));
+    assert_eq!(next_messages(&mut reader).await.position.0, 3);
+    let stream = context.get_stream(EVENTS).await.unwrap();
+    let names: Vec<String> = stream.consumer_names().try_collect().await.unwrap();
+    let [name] = names.as_slice() else { panic!("{names:?}") };
+    let info = crate::stream::api::consumer_info(&context, EVENTS, name).await.unwrap();
+    assert_eq!((info.delivered.consumer_seq, info.delivered.stream_seq, info.num_pending), (3, 3, 0));
+}
