@@ -1,13 +1,12 @@
 //! The keys that count, held in memory: checking one asks no database.
 //!
-//! All active keys are read again every [`REFRESH`], so that a revocation is seen by every instance within 5 seconds. A key that
-//! is well formed and unknown may have been made a moment ago: it is looked for at once, all such questions sharing one
-//! look and never more than four a second. When Postgres is away the known keys go on counting.
+//! How fresh they are is the business of `cached`. When they were used is written down now and then, not with each
+//! request.
 
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -16,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
+use super::cached::{Cached, REFRESH};
 use crate::{
     event::{ids::AccountId, time::Timestamp},
     store::{
@@ -24,12 +24,8 @@ use crate::{
     },
 };
 
-/// How often all keys are read again.
-pub const REFRESH: Duration = Duration::from_secs(2);
 /// How often the last uses are written down.
 const NOTE_USES: Duration = Duration::from_secs(30);
-/// At the least between two looks for an unknown key.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 
 /// A key that counts.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,22 +60,14 @@ pub struct KeyRing(Arc<Inner>);
 struct Inner {
     store: Store,
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    known: RwLock<Arc<HashMap<KeyHash, Arc<Key>>>>,
-    /// When the last look began. Held while looking.
-    looked_at: tokio::sync::Mutex<Option<Instant>>,
+    known: Cached<HashMap<KeyHash, Arc<Key>>>,
     used: Mutex<HashMap<Uuid, Timestamp>>,
 }
 
 impl KeyRing {
     /// Nothing known yet.
     pub fn new(store: Store, now: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
-        Self(Arc::new(Inner {
-            store,
-            now,
-            known: RwLock::default(),
-            looked_at: tokio::sync::Mutex::default(),
-            used: Mutex::default(),
-        }))
+        Self(Arc::new(Inner { store, now, known: Cached::default(), used: Mutex::default() }))
     }
 
     /// What a key opens.
@@ -88,7 +76,7 @@ impl KeyRing {
         let key = match self.known(&hash) {
             Some(key) => key,
             None => {
-                self.look_again(Instant::now()).await.map_err(KeyRefusal::Unavailable)?;
+                self.0.known.look_again(Instant::now(), self.look()).await.map_err(KeyRefusal::Unavailable)?;
                 self.known(&hash).ok_or(KeyRefusal::Invalid)?
             }
         };
@@ -98,9 +86,7 @@ impl KeyRing {
 
     /// Reads all keys again.
     pub async fn refresh(&self) -> Result<(), StoreError> {
-        let mut looked_at = self.0.looked_at.lock().await;
-        *looked_at = Some(Instant::now());
-        self.look().await
+        self.0.known.refresh(self.look()).await
     }
 
     /// Keeps the keys fresh and writes down when they were used, until `stop`.
@@ -125,27 +111,12 @@ impl KeyRing {
     }
 
     fn known(&self, hash: &KeyHash) -> Option<Arc<Key>> {
-        self.0.known.read().unwrap_or_else(PoisonError::into_inner).get(hash).cloned()
+        self.0.known.get().get(hash).cloned()
     }
 
-    /// Makes sure that a look began after `asked_at`.
-    async fn look_again(&self, asked_at: Instant) -> Result<(), StoreError> {
-        let mut looked_at = self.0.looked_at.lock().await;
-        if let Some(last) = *looked_at {
-            if last >= asked_at {
-                return Ok(());
-            }
-            tokio::time::sleep_until(last + BETWEEN_LOOKS).await;
-        }
-        *looked_at = Some(Instant::now());
-        self.look().await
-    }
-
-    async fn look(&self) -> Result<(), StoreError> {
+    async fn look(&self) -> Result<HashMap<KeyHash, Arc<Key>>, StoreError> {
         let keys = self.0.store.active_keys().await?;
-        let known = keys.into_iter().map(|key| (key.hash, Arc::new(Key::of(key)))).collect();
-        *self.0.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
-        Ok(())
+        Ok(keys.into_iter().map(|key| (key.hash, Arc::new(Key::of(key)))).collect())
     }
 
     async fn note_uses(&self) {

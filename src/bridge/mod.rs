@@ -10,6 +10,7 @@ pub mod router; // all routes
 pub mod state; // what the handlers work with
 pub mod error; // what is answered when something is wrong
 pub mod access; // who asks, and whether they may
+mod cached; // what requests are checked against, kept fresh
 pub mod keys; // the keys that count
 pub mod rate; // how often a key may be used
 pub mod context; // a request's id and trace
