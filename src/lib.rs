@@ -9,6 +9,7 @@ pub mod store; // Postgres: checkpoints, leases, states, outbox, accounts
 pub mod web; // asking others over HTTP
 pub mod telemetry; // what operators see: log lines and metrics
 pub mod pipeline; // the shell: from the stream through the engine to the store and the alerts
+pub mod notify; // alerts that reach people: Slack, e-mail, webhooks
 pub mod bridge; // HTTP
 pub mod config; // every setting: where it comes from, what is allowed
 pub mod embedded; // private servers for `churnd dev` and the tests

@@ -30,6 +30,8 @@ pub struct Config {
     pub max_headers: usize,
     /// Whose forwarding headers are believed.
     pub trusted_proxies: TrustedProxies,
+    /// Where users reach this server from outside, without a path: `https://churn.example.com`.
+    pub public_url: Option<String>,
     /// Our certificate, if TLS is spoken.
     pub tls_certificate_file: Option<PathBuf>,
     /// Its key.
@@ -104,6 +106,13 @@ impl SegmentConfig {
     }
 }
 
+/// A scheme and a host, with or without a port, and nothing else.
+fn is_origin(text: &str) -> bool {
+    url::Url::parse(text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text.to_ascii_lowercase()
+    })
+}
+
 fn read_exception(entry: &str) -> Option<(AccountId, CustomerOf)> {
     let (account, choice) = entry.split_once('=')?;
     Some((AccountId::parse(account.trim()).ok()?, CustomerOf::parse(choice.trim())?))
@@ -161,6 +170,10 @@ impl Config {
         }
         if !(10..=1_000).contains(&self.max_headers) {
             problems.push(format!("http.max_headers is {}: it must lie between 10 and 1000", self.max_headers));
+        }
+        if let Some(url) = self.public_url.as_deref().filter(|url| !is_origin(url)) {
+            problems
+                .push(format!("http.public_url is `{url}`: it must be http:// or https:// and a host, without a path"));
         }
         problems.extend(self.problem_of_tls());
         problems

@@ -38,6 +38,7 @@ fn config() -> Config {
         max_head_bytes: 8_192,
         max_headers: 100,
         trusted_proxies: TrustedProxies::default(),
+        public_url: None,
         tls_certificate_file: None,
         tls_key_file: None,
     }

@@ -144,13 +144,14 @@ impl Alert {
             AlertKind::RiskLowered => format!("▼ {} → {}", self.previous_level.as_str(), self.level.as_str()),
             AlertKind::CustomerChurned => "✗ churned".to_owned(),
             AlertKind::CustomerRecovered => "✓ recovered".to_owned(),
+            AlertKind::IngestAnomaly => "! no events".to_owned(),
         }
     }
 
     fn color(&self) -> &'static str {
         match (self.kind, self.level) {
             (AlertKind::RiskLowered | AlertKind::CustomerRecovered, _) => "32",
-            (AlertKind::RiskRaised | AlertKind::CustomerChurned, Level::High) => "31",
+            (AlertKind::RiskRaised | AlertKind::CustomerChurned, Level::High) | (AlertKind::IngestAnomaly, _) => "31",
             (AlertKind::RiskRaised | AlertKind::CustomerChurned, _) => "33",
         }
     }

@@ -28,6 +28,9 @@ pub enum AlertKind {
     /// A subscription started again.
     #[serde(rename = "customer.recovered")]
     CustomerRecovered,
+    /// An account's events stopped coming: its tracking may be broken. It concerns no single customer.
+    #[serde(rename = "ingest.anomaly")]
+    IngestAnomaly,
 }
 
 impl AlertKind {
@@ -38,6 +41,7 @@ impl AlertKind {
             Self::RiskLowered => "risk.lowered",
             Self::CustomerChurned => "customer.churned",
             Self::CustomerRecovered => "customer.recovered",
+            Self::IngestAnomaly => "ingest.anomaly",
         }
     }
 }

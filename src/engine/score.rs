@@ -210,7 +210,7 @@ fn spaced(name: &str) -> String {
 }
 
 /// What silence does next: the score and level from an instant on, if nothing else happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ForecastStep {
     /// Nothing happened until this instant.

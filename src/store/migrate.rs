@@ -19,6 +19,10 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "initial", sql: include_str!("../../migrations/0001_initial.sql") },
     Migration { version: 2, name: "erasure", sql: include_str!("../../migrations/0002_erasure.sql") },
     Migration { version: 3, name: "reading", sql: include_str!("../../migrations/0003_reading.sql") },
+    Migration { version: 4, name: "channels", sql: include_str!("../../migrations/0004_channels.sql") },
+    Migration { version: 5, name: "dashboard", sql: include_str!("../../migrations/0005_dashboard.sql") },
+    Migration { version: 6, name: "fleet", sql: include_str!("../../migrations/0006_fleet.sql") },
+    Migration { version: 7, name: "outcomes", sql: include_str!("../../migrations/0007_outcomes.sql") },
 ];
 
 /// The advisory lock all runners take; any constant does, as long as it never changes.

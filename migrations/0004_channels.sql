@@ -1,0 +1,1 @@
+-- Where alerts go, and how messages to people went.

@@ -1,0 +1,1 @@
+-- How many events of an account come, to notice when its tracking breaks.

@@ -1,0 +1,1 @@
+-- Kinds of interventions, and what an account looked like over time.
