@@ -1,6 +1,7 @@
 //! Channels: where an account's alerts go, and which of them.
 
 use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 
 /// Where messages go.
 #[derive(Clone, Debug)]
@@ -29,4 +30,19 @@ pub enum Target {
         /// `whsec_` and base64; the newest first, one or two while they are changed.
         secrets: Vec<SecretString>,
     },
+}
+
+/// How a channel wants its messages: templates of its own, in minijinja's language. What is empty is built in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Templates {
+    /// The subject of a mail, and the first line elsewhere.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub subject: String,
+    /// The message as plain text.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub text: String,
+    /// The message as HTML, for mail only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub html: Option<String>,
 }
