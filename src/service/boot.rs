@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
-use super::{clock::Clock, gauges::Gauges, lifecycle::Lifecycle, risk, systemd::ServiceManager};
+use super::{clock::Clock, gauges::Gauges, interventions, lifecycle::Lifecycle, risk, systemd::ServiceManager};
 use crate::{
     bridge::{
         Bridge,
@@ -36,6 +36,7 @@ use crate::{
         accounts::Accounts,
         archive::Archiver,
         erasure::Eraser,
+        interventions::InterventionDesk,
         normalizer::Normalizer,
         outbox::Outbox,
         ownership::Ownership,
@@ -78,7 +79,7 @@ pub async fn run(config: Config, announce: impl FnOnce(&Bound)) -> anyhow::Resul
     }
     // Where customers are not worked on, answers would be as old as the last checkpoint.
     if let Some(worker) = &question {
-        parts.start_risk_service(worker.clone());
+        parts.start_services(worker.clone());
     }
     parts.start_caretakers();
     let bridge =
@@ -243,12 +244,19 @@ impl Parts {
         Ok(())
     }
 
-    fn start_risk_service(&self, worker: mpsc::Sender<RiskQuestion>) {
-        let desk = self.risk_desk(Some(worker));
+    fn start_services(&self, worker: mpsc::Sender<RiskQuestion>) {
+        let desk = self.risk_desk(Some(worker.clone()));
         let (client, tracker) = (self.asking.clone(), self.tracker.clone());
         let stop: CancellationToken = self.lifecycle.closing().clone();
         self.lifecycle.spawn_front("risk service", async move {
             risk::serve(client, tracker, stop, desk).await.context("the risk service cannot be offered")
+        });
+        let desk = InterventionDesk::new(self.risk_desk(Some(worker)));
+        let (client, tracker) = (self.asking.clone(), self.tracker.clone());
+        let stop = self.lifecycle.closing().clone();
+        self.lifecycle.spawn_front("intervention service", async move {
+            let served = interventions::serve(client, tracker, stop, desk).await;
+            served.context("the intervention service cannot be offered")
         });
     }
 

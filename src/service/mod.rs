@@ -8,3 +8,4 @@ pub mod systemd; // the words for the service manager
 pub mod boot; // the order of the start
 mod gauges; // what is measured by looking now and then
 mod risk; // questions about customers from NATS
+mod interventions; // what people did about them, from NATS

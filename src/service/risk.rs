@@ -9,8 +9,8 @@ use crate::{
     event::{ids::AccountId, subject::Token},
     pipeline::risk::{RiskDesk, RiskError},
     stream::{
-        StreamError,
-        risk_service::{self, Question, Refusal},
+        StreamError, risk_service,
+        service::{self, Asked, Refusal},
     },
 };
 
@@ -21,24 +21,31 @@ pub(super) async fn serve(
     stop: CancellationToken,
     desk: RiskDesk,
 ) -> Result<(), StreamError> {
-    risk_service::serve(&client, &tracker, stop, move |question| {
+    service::serve(risk_service::OFFER, &client, &tracker, stop, move |asked| {
         let desk = desk.clone();
-        async move { answer(&desk, question).await }
+        async move { answer(&desk, &asked).await }
     })
     .await
 }
 
-async fn answer(desk: &RiskDesk, question: Question) -> Result<Bytes, Refusal> {
+async fn answer(desk: &RiskDesk, asked: &Asked) -> Result<Bytes, Refusal> {
+    let question = risk_service::question(asked)?;
     let refused = |code, text: String| Refusal { code, text };
     let account = AccountId::parse(&question.account).map_err(|error| refused(400, error.to_string()))?;
     let token = Token::parse(&question.token).map_err(|error| refused(400, error.to_string()))?;
-    match desk.risk(&account, token.as_str(), question.as_of).await {
-        Ok(report) => Ok(serde_json::to_vec(&report).expect("a report has only plain values").into()),
-        Err(error @ RiskError::UnknownCustomer) => Err(refused(404, error.to_string())),
-        Err(error @ RiskError::TooEarly { .. }) => Err(refused(400, error.to_string())),
-        Err(error @ (RiskError::Store(_) | RiskError::Snapshot(_))) => {
+    let report = desk.risk(&account, token.as_str(), question.as_of).await.map_err(refusal)?;
+    Ok(serde_json::to_vec(&report).expect("a report has only plain values").into())
+}
+
+/// What is answered where a customer's risk cannot be told.
+pub(super) fn refusal(error: RiskError) -> Refusal {
+    let code = match &error {
+        RiskError::UnknownCustomer => 404,
+        RiskError::TooEarly { .. } => 400,
+        RiskError::Store(_) | RiskError::Snapshot(_) => {
             warn!("cannot answer a question about a customer's risk: {error:?}");
-            Err(refused(503, error.to_string()))
+            503
         }
-    }
+    };
+    Refusal { code, text: error.to_string() }
 }

@@ -1,10 +1,13 @@
 //! What people did about a risk, and how it ended.
 //!
 //! An intervention's id may come from the client and is unique within its account: opening it again finds it instead of
-//! making a second. Only an open one is closed, so of two who close it one is told that it was closed already.
+//! making a second. Only an open one is closed, so of two who close it one is told that it was closed already. What type it is
+//! of can be said and changed at any time.
+
+use std::fmt;
 
 use deadpool_postgres::tokio_postgres::types::ToSql;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 use super::{
@@ -47,6 +50,49 @@ impl Outcome {
     }
 }
 
+/// What kind of thing is done, by which outcomes are compared: 1 to 40 of `a` to `z`, `0` to `9` and `_`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct InterventionType(Box<str>);
+
+/// The types that are offered; any other may be made up.
+pub const OFFERED_TYPES: [&str; 8] =
+    ["call", "email", "discount", "plan_change", "payment_method", "training", "feature_request", "other"];
+/// What those without a type are called, so no type is.
+pub const UNASSIGNED: &str = "unassigned";
+const MAX_TYPE_BYTES: usize = 40;
+
+/// A text that is no type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a type has 1 to 40 characters of a to z, 0 to 9 and _, such as `call`, and is not called `unassigned`")]
+pub struct InvalidType;
+
+impl InterventionType {
+    /// Reads a type.
+    pub fn parse(text: &str) -> Result<Self, InvalidType> {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let is_valid = (1..=MAX_TYPE_BYTES).contains(&text.len()) && text.bytes().all(plain) && text != UNASSIGNED;
+        if is_valid { Ok(Self(text.into())) } else { Err(InvalidType) }
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for InterventionType {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for InterventionType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
 /// A score with its level, at one end of an intervention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
@@ -65,6 +111,8 @@ pub struct NewIntervention<'a> {
     pub customer: &'a CustomerId,
     /// The customer's token.
     pub token: &'a Token,
+    /// What type it is of, if that is known yet.
+    pub kind: Option<&'a InterventionType>,
     /// What is done.
     pub action: &'a str,
     /// Anything else.
@@ -79,13 +127,22 @@ pub struct NewIntervention<'a> {
     pub at: Timestamp,
 }
 
+/// What is to be changed of an intervention, open or closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change<'a> {
+    /// The type to be of, or to be of none.
+    pub kind: Option<Option<&'a InterventionType>>,
+    /// A note instead of the one it has.
+    pub note: Option<&'a str>,
+}
+
 /// How an intervention is closed.
 #[derive(Clone, Debug)]
 pub struct Closing<'a> {
     /// How it ended.
     pub outcome: Outcome,
-    /// A note instead of the one it has.
-    pub note: Option<&'a str>,
+    /// What else is to be changed.
+    pub change: Change<'a>,
     /// The customer's risk.
     pub standing: Standing,
     /// When.
@@ -101,6 +158,8 @@ pub struct Intervention {
     pub customer: CustomerId,
     /// The customer's token.
     pub token: Box<str>,
+    /// What type it is of, if that was said.
+    pub kind: Option<InterventionType>,
     /// What is done.
     pub action: String,
     /// Anything else.
@@ -125,6 +184,18 @@ pub struct Intervention {
     pub closed_at: Option<Timestamp>,
 }
 
+/// Which types to list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OfType<'a> {
+    /// Of whatever type.
+    #[default]
+    Any,
+    /// Those of no type.
+    Unassigned,
+    /// Those of one.
+    Only(&'a InterventionType),
+}
+
 /// Which interventions to list, the newest first.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InterventionQuery<'a> {
@@ -132,6 +203,8 @@ pub struct InterventionQuery<'a> {
     pub token: Option<&'a str>,
     /// Only open ones, or only closed ones.
     pub open: Option<bool>,
+    /// Only those of a type.
+    pub kind: OfType<'a>,
     /// Goes on before the one that began then, under this id.
     pub before: Option<(Timestamp, Uuid)>,
     /// How many at the most.
@@ -139,26 +212,29 @@ pub struct InterventionQuery<'a> {
 }
 
 const COLUMNS: &str =
-    "id, account_id, token, external_id, action, note, created_by, outcome, score_at_start, level_at_start,
+    "id, account_id, token, external_id, type, action, note, created_by, outcome, score_at_start, level_at_start,
     score_at_end, level_at_end, mrr_minor, mrr_currency, created_at, closed_at";
 const OPEN: &str =
     "INSERT INTO interventions (account_id, id, token, external_id, action, note, created_by, score_at_start,
-        level_at_start, mrr_minor, mrr_currency, created_at, updated_at)
+        level_at_start, mrr_minor, mrr_currency, created_at, updated_at, type)
     SELECT $1::text, $2::uuid, $3::text, $4::text, $5::text, $6::text, $7::text, $8::smallint,
-        $9::text, $10::bigint, $11::text, $12::timestamptz, $12::timestamptz
+        $9::text, $10::bigint, $11::text, $12::timestamptz, $12::timestamptz, $14::text
     WHERE NOT EXISTS (SELECT FROM suppressions x WHERE x.account = $1 AND x.hash = $13::bytea)
     ON CONFLICT (account_id, id) DO NOTHING RETURNING id";
 const CLOSE: &str =
     "UPDATE interventions SET status = 'closed', outcome = $3, note = coalesce($4, note), score_at_end = $5,
-        level_at_end = $6, closed_at = $7, updated_at = $7
+        level_at_end = $6, closed_at = $7, updated_at = $7, type = CASE WHEN $8 THEN $9 ELSE type END
     WHERE account_id = $1 AND id = $2 AND status = 'open' RETURNING id";
+const CHANGE: &str =
+    "UPDATE interventions SET note = coalesce($3, note), updated_at = $4, type = CASE WHEN $5 THEN $6 ELSE type END
+    WHERE account_id = $1 AND id = $2 RETURNING id";
 
 impl Store {
     /// Stores an intervention; `false` if the account has one of this id already, which stays as it is, or if the customer
     /// was erased.
     pub async fn open_intervention(&self, account: &AccountId, new: &NewIntervention<'_>) -> Result<bool, StoreError> {
         let key = self.suppression_key().await?;
-        let parameters: [&(dyn ToSql + Sync); 13] = [
+        let parameters: [&(dyn ToSql + Sync); 14] = [
             &account.as_str(),
             &new.id,
             &new.token.as_str(),
@@ -172,6 +248,7 @@ impl Store {
             &new.mrr.as_ref().map(|mrr| mrr.currency.as_str()),
             &PgTime(new.at),
             &key.customer(account.as_str(), new.token.as_str()),
+            &new.kind.map(InterventionType::as_str),
         ];
         Ok(!self.statement("open an intervention", OPEN, &parameters).await?.is_empty())
     }
@@ -183,16 +260,38 @@ impl Store {
         id: Uuid,
         closing: &Closing<'_>,
     ) -> Result<bool, StoreError> {
-        let parameters: [&(dyn ToSql + Sync); 7] = [
+        let change = &closing.change;
+        let parameters: [&(dyn ToSql + Sync); 9] = [
             &account.as_str(),
             &id,
             &closing.outcome.as_str(),
-            &closing.note.map(PgText),
+            &change.note.map(PgText),
             &i16::from(closing.standing.score),
             &closing.standing.level.as_str(),
             &PgTime(closing.at),
+            &change.kind.is_some(),
+            &change.kind.flatten().map(InterventionType::as_str),
         ];
         Ok(!self.statement("close an intervention", CLOSE, &parameters).await?.is_empty())
+    }
+
+    /// Changes an intervention, open or closed; `false` if there is none of this id.
+    pub async fn change_intervention(
+        &self,
+        account: &AccountId,
+        id: Uuid,
+        change: &Change<'_>,
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let parameters: [&(dyn ToSql + Sync); 6] = [
+            &account.as_str(),
+            &id,
+            &change.note.map(PgText),
+            &PgTime(at),
+            &change.kind.is_some(),
+            &change.kind.flatten().map(InterventionType::as_str),
+        ];
+        Ok(!self.statement("change an intervention", CHANGE, &parameters).await?.is_empty())
     }
 
     /// One intervention.
@@ -214,14 +313,19 @@ impl Store {
             Some(false) => "status = 'closed'",
         };
         let of_customer = if query.token.is_some() { "token = $5" } else { "$5::text IS NULL" };
+        let (of_type, kind) = match query.kind {
+            OfType::Any => ("$6::text IS NULL", None),
+            OfType::Unassigned => ("type IS NULL AND $6::text IS NULL", None),
+            OfType::Only(kind) => ("type = $6", Some(kind.as_str())),
+        };
         let sql = format!(
             "SELECT {COLUMNS} FROM interventions
-             WHERE account_id = $1 AND (created_at, id) < ($2, $3) AND {status} AND {of_customer}
+             WHERE account_id = $1 AND (created_at, id) < ($2, $3) AND {status} AND {of_customer} AND {of_type}
              ORDER BY created_at DESC, id DESC LIMIT $4"
         );
         let (at, id) = query.before.unwrap_or((Timestamp::from_millis(i64::MAX), Uuid::max()));
-        let parameters: [&(dyn ToSql + Sync); 5] =
-            [&account.as_str(), &PgTime(at), &id, &row_limit(query.limit), &query.token];
+        let parameters: [&(dyn ToSql + Sync); 6] =
+            [&account.as_str(), &PgTime(at), &id, &row_limit(query.limit), &query.token, &kind];
         let rows = self.statement("list interventions", &sql, &parameters).await?;
         rows.iter().map(|row| read(&RowReader { table: "interventions", row })).collect()
     }
@@ -244,7 +348,9 @@ fn read(row: &RowReader<'_>) -> Result<Intervention, StoreError> {
         Some("not_needed") => Some(Outcome::NotNeeded),
         Some(_) => return Err(row.broken("outcome")),
     };
+    let kind: Option<&str> = row.get("type")?;
     Ok(Intervention {
+        kind: kind.map(|kind| InterventionType::parse(kind).map_err(|_| row.broken("type"))).transpose()?,
         id: row.get("id")?,
         customer: row.customer("external_id")?,
         token: row.token("token")?,

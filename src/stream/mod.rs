@@ -14,7 +14,9 @@ pub mod dead;
 pub mod risk_kv;
 pub mod durable;
 pub mod erase;
+pub mod service;
 pub mod risk_service;
+pub mod intervention_service;
 mod api;
 mod backoff;
 #[cfg(test)]

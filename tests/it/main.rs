@@ -20,6 +20,7 @@ mod reload; // other rules while events flow
 mod erasure; // a customer that leaves no trace
 mod stripe; // webhooks of both shapes, in any order
 mod customers; // reading over HTTP
+mod interventions; // what people did, over HTTP and NATS, and what came of it
 mod access; // every route with every kind of key
 mod live; // what the daemon answers is what the model and `churnd score` say
 mod crash; // everything killed at random under load, and planted bugs

@@ -26,7 +26,6 @@ use super::{
     Asked, Named, alerts,
     events::EventEntry,
     history::ScoreEntry,
-    interventions::InterventionEntry,
 };
 use crate::{
     engine::{snapshot, words},
@@ -35,6 +34,7 @@ use crate::{
         subject,
         time::Timestamp,
     },
+    pipeline::interventions::InterventionEntry,
     store::{StoreError, interventions::InterventionQuery, queries::AlertQuery, subject_access::StoredLink},
 };
 

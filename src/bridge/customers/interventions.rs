@@ -25,97 +25,16 @@ use super::{
     history::PageQuery,
 };
 use crate::{
-    engine::{alert::RiskReport, checkpoint::Level},
-    event::{
-        ids::{AccountId, CustomerId},
-        money::Money,
-        time::Timestamp,
+    event::{ids::AccountId, time::Timestamp},
+    pipeline::interventions::{
+        ChangeRequest, InterventionDesk, InterventionEntry, InterventionError, InterventionRequest, StatusFilter,
+        TypeFilter,
     },
-    store::interventions::{Closing, Intervention, InterventionQuery, NewIntervention, Outcome, Standing},
+    store::interventions::{Intervention, InterventionQuery},
 };
 
 /// The most bytes of a body.
 const MAX_BODY_BYTES: usize = 32 * 1024;
-/// The most characters of an action, and of a name.
-const MAX_ACTION_CHARACTERS: usize = 200;
-/// The most characters of a note.
-const MAX_NOTE_CHARACTERS: usize = 2_000;
-
-/// What is done about a customer's risk.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct InterventionRequest {
-    /// Your id of it; one is made if it is absent. The same request with the same id makes no second intervention.
-    #[schema(value_type = Option<String>, format = "uuid")]
-    id: Option<Uuid>,
-    /// What is done.
-    #[schema(min_length = 1, max_length = 200, example = "Call about the failed payment")]
-    action: String,
-    /// Anything else.
-    #[schema(max_length = 2_000)]
-    note: Option<String>,
-    /// Who does it.
-    #[schema(max_length = 200)]
-    created_by: Option<String>,
-}
-
-/// How an intervention ended.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct ClosingRequest {
-    /// How it ended.
-    outcome: Outcome,
-    /// A note instead of the one it has.
-    #[schema(max_length = 2_000)]
-    note: Option<String>,
-}
-
-/// An intervention.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct InterventionEntry {
-    /// Its id.
-    #[schema(value_type = String, format = "uuid")]
-    id: Uuid,
-    /// The customer's id.
-    customer_id: CustomerId,
-    /// Whether it goes on.
-    status: InterventionStatus,
-    /// What is done.
-    action: String,
-    /// Anything else.
-    note: Option<String>,
-    /// Who does it.
-    created_by: Option<String>,
-    /// How it ended.
-    outcome: Option<Outcome>,
-    /// The customer's score when it began.
-    #[schema(maximum = 100)]
-    score_at_start: Option<u8>,
-    /// The customer's level when it began.
-    level_at_start: Option<Level>,
-    /// The customer's score when it ended.
-    #[schema(maximum = 100)]
-    score_at_end: Option<u8>,
-    /// The customer's level when it ended.
-    level_at_end: Option<Level>,
-    /// What the customer brought a month when it began.
-    mrr: Option<Money>,
-    /// When it began.
-    created_at: Timestamp,
-    /// When it ended.
-    closed_at: Option<Timestamp>,
-}
-
-/// Whether an intervention goes on.
-#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum InterventionStatus {
-    /// It goes on.
-    Open,
-    /// It ended.
-    Closed,
-}
 
 /// A page of interventions, the newest first.
 #[derive(Debug, Serialize, ToSchema)]
@@ -135,6 +54,10 @@ pub(super) struct InterventionsQuery {
     #[serde(default)]
     #[param(inline, required = false)]
     status: StatusFilter,
+    /// Only those of this type; `unassigned` for those of none.
+    #[serde(default, rename = "type")]
+    #[param(value_type = String, pattern = "^[a-z0-9_]{1,40}$", required = false)]
+    kind: TypeFilter,
     /// The most interventions of a page.
     #[serde(default)]
     #[param(value_type = u16, minimum = 1, maximum = 200, default = 50, required = false)]
@@ -142,15 +65,6 @@ pub(super) struct InterventionsQuery {
     /// `nextCursor` of the page before, with the same other parameters.
     #[param(value_type = String, required = false)]
     cursor: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum StatusFilter {
-    #[default]
-    Open,
-    Closed,
-    Any,
 }
 
 /// Begin an intervention
@@ -175,26 +89,7 @@ pub(super) async fn open(
     body: Body,
 ) -> Result<Response, ApiError> {
     let request: InterventionRequest = bridge.read_intervention(&headers, body).await?;
-    request.check()?;
-    let account = grant.account();
-    let report = bridge.risk_now(account, &named).await?;
-    let new = NewIntervention {
-        id: request.id.unwrap_or_else(Uuid::now_v7),
-        customer: &named.customer,
-        token: &named.token,
-        action: &request.action,
-        note: request.note.as_deref(),
-        created_by: request.created_by.as_deref(),
-        standing: standing(&report),
-        mrr: report.mrr,
-        at: bridge.now(),
-    };
-    let is_new = bridge.store.open_intervention(account, &new).await?;
-    let stored = bridge.store.intervention(account, new.id).await?.ok_or_else(unknown_intervention)?;
-    if stored.customer != named.customer || stored.action != request.action {
-        let detail = "the account has another intervention of this id: use a new id for a new intervention";
-        return Err(ApiError::new(StatusCode::CONFLICT, "intervention_exists", detail));
-    }
+    let (stored, is_new) = bridge.interventions().open(grant.account(), &named.customer, &request).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(InterventionEntry::of(stored))).into_response())
 }
@@ -236,55 +131,37 @@ pub(super) async fn of_account(
     Checked(query): Checked<InterventionsQuery>,
 ) -> Result<Json<InterventionPage>, ApiError> {
     let account = grant.account();
-    let list = List::new(account, "interventions", &query.status);
-    let open = match query.status {
-        StatusFilter::Open => Some(true),
-        StatusFilter::Closed => Some(false),
-        StatusFilter::Any => None,
-    };
-    let asked = InterventionQuery { open, ..InterventionQuery::default() };
+    let list = List::new(account, "interventions", &(query.status, &query.kind));
+    let asked =
+        InterventionQuery { open: query.status.open(), kind: query.kind.of_type(), ..InterventionQuery::default() };
     let rows = bridge.list_interventions(account, list, query.cursor.as_deref(), query.limit, asked).await?;
     Ok(Json(InterventionPage::of(list, rows, query.limit)))
 }
 
-/// End an intervention
+/// Change or end an intervention
 ///
-/// Notes how it ended, with the customer's score as it is now. Ending it again in the same way changes nothing.
+/// With an outcome it ends, and the customer's score as it is now is noted; ending it again in the same way changes nothing.
+/// What type it is of and what is noted about it can be changed at any time.
 #[utoipa::path(
     patch, path = "/api/interventions/{interventionId}", tag = "Customers",
     params(("interventionId" = String, Path, description = "The intervention's id", format = "uuid")),
-    request_body(content = ClosingRequest, description = "JSON"),
+    request_body(content = ChangeRequest, description = "JSON"),
     responses(
-        (status = OK, description = "It has ended", body = InterventionEntry),
+        (status = OK, description = "As it is now", body = InterventionEntry),
         (status = CONFLICT, description = "It had ended with another outcome", body = inline(Problem<'static>), content_type = "application/problem+json"),
         Refused,
     ),
     security(("secretKey" = [])),
 )]
-pub(super) async fn close(
+pub(super) async fn change(
     State(bridge): State<Bridge>,
     Reader(grant): Reader,
     InterventionPath(id): InterventionPath,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<InterventionEntry>, ApiError> {
-    let request: ClosingRequest = bridge.read_intervention(&headers, body).await?;
-    check_length("note", request.note.as_deref(), 0, MAX_NOTE_CHARACTERS)?;
-    let account = grant.account();
-    let before = bridge.store.intervention(account, id).await?.ok_or_else(unknown_intervention)?;
-    if before.outcome.is_none() {
-        let report = bridge.desk.risk(account, &before.token, None).await?;
-        let (note, at) = (request.note.as_deref(), bridge.now());
-        let closing = Closing { outcome: request.outcome, note, standing: standing(&report), at };
-        bridge.store.close_intervention(account, id, &closing).await?;
-    }
-    // Whoever closed it first decided how it ended.
-    let after = bridge.store.intervention(account, id).await?.ok_or_else(unknown_intervention)?;
-    if after.outcome != Some(request.outcome) {
-        let detail = "the intervention has ended with another outcome already: begin a new one";
-        return Err(ApiError::new(StatusCode::CONFLICT, "intervention_closed", detail));
-    }
-    Ok(Json(InterventionEntry::of(after)))
+    let request: ChangeRequest = bridge.read_intervention(&headers, body).await?;
+    Ok(Json(InterventionEntry::of(bridge.interventions().change(grant.account(), id, &request).await?)))
 }
 
 /// The intervention that a path names.
@@ -301,33 +178,28 @@ impl FromRequestParts<Bridge> for InterventionPath {
 }
 
 fn unknown_intervention() -> ApiError {
-    let detail = "there is no intervention of this id in this account";
-    ApiError::new(StatusCode::NOT_FOUND, "unknown_intervention", detail)
+    InterventionError::Unknown.into()
 }
 
-fn standing(report: &RiskReport) -> Standing {
-    Standing { score: report.score, level: report.level }
-}
-
-fn check_length(field: &str, text: Option<&str>, least: usize, most: usize) -> Result<(), ApiError> {
-    match text.map(|text| text.chars().count()) {
-        Some(length) if !(least..=most).contains(&length) => {
-            let detail = format!("the field `{field}` has {length} characters: send {least} to {most}");
-            Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_body", detail))
-        }
-        _ => Ok(()),
-    }
-}
-
-impl InterventionRequest {
-    fn check(&self) -> Result<(), ApiError> {
-        check_length("action", Some(&self.action), 1, MAX_ACTION_CHARACTERS)?;
-        check_length("note", self.note.as_deref(), 0, MAX_NOTE_CHARACTERS)?;
-        check_length("createdBy", self.created_by.as_deref(), 0, MAX_ACTION_CHARACTERS)
+impl From<InterventionError> for ApiError {
+    fn from(error: InterventionError) -> Self {
+        let (status, code) = match error {
+            InterventionError::Risk(error) => return error.into(),
+            InterventionError::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid_body"),
+            InterventionError::Unknown => (StatusCode::NOT_FOUND, "unknown_intervention"),
+            InterventionError::Exists => (StatusCode::CONFLICT, "intervention_exists"),
+            InterventionError::Closed => (StatusCode::CONFLICT, "intervention_closed"),
+        };
+        Self::new(status, code, error.to_string())
     }
 }
 
 impl Bridge {
+    /// Where interventions are noted.
+    pub(in crate::bridge) fn interventions(&self) -> InterventionDesk {
+        InterventionDesk::new(self.desk.clone())
+    }
+
     async fn read_intervention<T: DeserializeOwned>(&self, headers: &HeaderMap, body: Body) -> Result<T, ApiError> {
         let body = self.read_json(headers, body, MAX_BODY_BYTES).await?;
         serde_json::from_slice(&body).map_err(|error| {
@@ -355,26 +227,5 @@ impl InterventionPage {
     fn of(list: List, rows: Vec<Intervention>, limit: Limit) -> Self {
         let (rows, next_cursor) = list.page(rows, limit, |row| (row.created_at.millis(), row.id));
         Self { interventions: rows.into_iter().map(InterventionEntry::of).collect(), next_cursor }
-    }
-}
-
-impl InterventionEntry {
-    pub(super) fn of(row: Intervention) -> Self {
-        Self {
-            id: row.id,
-            customer_id: row.customer,
-            status: if row.outcome.is_some() { InterventionStatus::Closed } else { InterventionStatus::Open },
-            action: row.action,
-            note: row.note,
-            created_by: row.created_by,
-            outcome: row.outcome,
-            score_at_start: row.score_at_start,
-            level_at_start: row.level_at_start,
-            score_at_end: row.score_at_end,
-            level_at_end: row.level_at_end,
-            mrr: row.mrr,
-            created_at: row.created_at,
-            closed_at: row.closed_at,
-        }
     }
 }

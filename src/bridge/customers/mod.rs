@@ -42,7 +42,7 @@ pub fn routes() -> OpenApiRouter<Bridge> {
         .routes(routes!(alerts::alerts))
         .routes(routes!(interventions::of_customer, interventions::open))
         .routes(routes!(interventions::of_account))
-        .routes(routes!(interventions::close))
+        .routes(routes!(interventions::change))
         .routes(routes!(export::export))
         .layer(axum::middleware::map_response(not_stored))
 }

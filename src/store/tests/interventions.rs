@@ -13,7 +13,7 @@ use crate::{
         subject::{self, Token},
     },
     store::{
-        interventions::{Closing, InterventionQuery, NewIntervention, Outcome, Standing},
+        interventions::{Change, Closing, InterventionQuery, NewIntervention, Outcome, Standing},
         leases::Role,
     },
 };
@@ -23,6 +23,7 @@ fn new<'a>(id: u128, customer: &'a CustomerId, token: &'a Token, hour: i64) -> N
         id: Uuid::from_u128(id),
         customer,
         token,
+        kind: None,
         action: "ca\0ll",
         note: None,
         created_by: Some("anna"),
@@ -57,8 +58,12 @@ async fn an_intervention_begins_once_and_ends_once() {
     let stored = store.intervention(&acme, first.id).await.unwrap().unwrap();
     assert_eq!((stored.action.as_str(), stored.customer.as_str(), stored.outcome), ("ca\0ll", "a\0b", None));
 
-    let closing =
-        |outcome, note| Closing { outcome, note, standing: Standing { score: 5, level: Level::Low }, at: hours(9) };
+    let closing = |outcome, note| Closing {
+        outcome,
+        change: Change { note, ..Change::default() },
+        standing: Standing { score: 5, level: Level::Low },
+        at: hours(9),
+    };
     assert!(store.close_intervention(&acme, first.id, &closing(Outcome::NoReply, Some("tried"))).await.unwrap());
     assert!(!store.close_intervention(&acme, first.id, &closing(Outcome::Saved, None)).await.unwrap());
     assert!(!store.close_intervention(&acme, Uuid::from_u128(2), &closing(Outcome::Saved, None)).await.unwrap());
@@ -83,7 +88,7 @@ async fn interventions_come_in_pages_the_newest_first() {
     }
     let closing = Closing {
         outcome: Outcome::Saved,
-        note: None,
+        change: Change::default(),
         standing: Standing { score: 0, level: Level::Low },
         at: hours(20),
     };
