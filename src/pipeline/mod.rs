@@ -15,4 +15,5 @@ pub mod normalizer; // Stripe's webhooks become events
 pub mod erasure; // erases customers, message by message
 pub mod archive; // every event as a row
 pub mod risk; // reading a customer's risk
+pub mod bookkeeper; // notes every hour how accounts stand
 pub mod interventions; // noting what people do about it

@@ -35,6 +35,7 @@ use crate::{
     pipeline::{
         accounts::Accounts,
         archive::Archiver,
+        bookkeeper::Bookkeeper,
         erasure::Eraser,
         interventions::InterventionDesk,
         normalizer::Normalizer,
@@ -191,8 +192,10 @@ impl Parts {
             now: self.now(),
             settle: self.config.erasure.settle(),
         };
+        let bookkeeper = Bookkeeper { store: self.store.clone(), now: self.now() };
         let (soft, hard) = (self.lifecycle.soft().clone(), self.lifecycle.hard().clone());
         self.lifecycle.spawn_critical("erasure", eraser.run(soft.clone()));
+        self.lifecycle.spawn_critical("bookkeeping", bookkeeper.run(soft.clone()));
         self.lifecycle.spawn_critical("outbox", outbox.run(hard));
         self.lifecycle.spawn_critical("ownership", ownership.run(soft.clone()));
         self.lifecycle.spawn_critical("worker", worker.run(Inlets { leases, questions, published }, soft.clone()));

@@ -29,6 +29,8 @@ mod erase_rows; // what is deleted of a customer
 pub mod queries; // the read side: history, alerts, timeline, sums
 pub mod customers; // lists of customers, and who they are
 pub mod interventions; // what people did about a risk
+pub mod report; // what of it worked
+pub mod overview; // how accounts stand, and stood
 pub mod channels; // where alerts go, and which of them
 pub mod subject_access; // what else is stored of a customer
 

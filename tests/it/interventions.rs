@@ -202,3 +202,68 @@ async fn over_nats_interventions_are_noted_as_over_http() {
     let refusal = desk.ask("open", &json!({"customerId": "gone", "action": "x"})).await.unwrap_err();
     assert!(refusal.starts_with("404"), "{refusal}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_worked_and_how_the_account_stands_can_be_read() {
+    let cluster = Cluster::start().await;
+    let (feed, observer) = (Feed::open(&cluster).await, Observer::of(&cluster).await);
+    let daemon = Daemon::start(&cluster, "one").await;
+    let desk = Desk::of(&cluster, &daemon, ACCOUNT).await;
+    let nothing = desk.get("/api/interventions/report").await;
+    assert_eq!((&nothing["all"]["opened"], &nothing["types"]), (&json!(0), &json!([])));
+    assert_eq!((&nothing["all"]["shareSaved"], &nothing["all"]["fewCases"]), (&Value::Null, &json!(true)));
+
+    feed.event("c", &json!({"event": "payment_failed"})).await;
+    feed.event("d", &json!({"event": "login"})).await;
+    quiet(&observer, SOON).await;
+    for number in 0..12 {
+        let body = json!({"action": "x", "type": if number == 11 { Value::Null } else { json!("call") }});
+        let begun = desk.send("POST", "/api/customers/c/interventions", &body).await.json();
+        let outcome = ["saved", "saved", "lost", "no_reply"][number % 4];
+        let path = format!("/api/interventions/{}", begun["id"].as_str().unwrap());
+        assert_eq!(desk.send("PATCH", &path, &json!({"outcome": outcome})).await.status, 200);
+    }
+    let report = desk.get("/api/interventions/report").await;
+    let all = &report["all"];
+    assert_eq!(all["outcomes"], json!({"saved": 6, "lost": 3, "no_reply": 3, "not_needed": 0}));
+    assert_eq!((&all["opened"], &all["open"], &all["closed"]), (&json!(12), &json!(0), &json!(12)));
+    assert_eq!((&all["shareSaved"], &all["fewCases"]), (&json!(0.5), &json!(false)));
+    assert_eq!(all["scoreAtStart"], json!({"cases": 12, "mean": 40.0, "median": 40.0}));
+    assert_eq!(all["scoreChange"], json!({"cases": 0, "mean": null, "median": null}), "nothing is 14 days old");
+    let types: Vec<_> =
+        report["types"].as_array().unwrap().iter().map(|entry| (&entry["type"], &entry["opened"])).collect();
+    assert_eq!(types, [(&json!("call"), &json!(11)), (&Value::Null, &json!(1))]);
+    assert_eq!(report["types"][0]["shareSaved"], 0.5455);
+    assert_eq!(report["types"][1]["shareSaved"], Value::Null, "one case is too few for a share");
+    assert_eq!(desk.get("/api/interventions/report?until=2026-01-01T00:00:00Z").await["all"]["opened"], 0);
+
+    let overview = desk.get("/api/overview?days=7").await;
+    assert_eq!(overview["now"]["customers"], json!({"high": 0, "medium": 1, "low": 1}));
+    assert_eq!((&overview["now"]["churned"], &overview["now"]["mrr"]), (&json!(0), &json!([])));
+    assert!(!overview["overTime"].as_array().unwrap().is_empty(), "the hour is noted at the start");
+    let alerts = overview["alerts"].as_array().unwrap();
+    assert_eq!(alerts.len(), 1, "{alerts:?}");
+    assert_eq!(
+        (&alerts[0]["level"], &alerts[0]["kind"], &alerts[0]["alerts"]),
+        (&json!("medium"), &json!("risk.raised"), &json!(1))
+    );
+
+    for (path, named) in [
+        ("/api/overview?days=0", "days"),
+        ("/api/overview?days=401", "1 to 400"),
+        ("/api/interventions/report?since=now", "since"),
+        ("/api/interventions/report?from=2026-01-01T00:00:00Z", "since"),
+    ] {
+        let answer = http::request(desk.at, "GET", path, &[("x-api-key", &desk.key)], b"").await.unwrap();
+        assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("invalid_parameter")), "{path}");
+        assert!(answer.json()["detail"].as_str().unwrap().contains(named), "{}", answer.text());
+    }
+    cluster.command(&["account", "add", "other"]).await;
+    let foreign = Desk::of(&cluster, &daemon, "other").await;
+    assert_eq!(foreign.get("/api/interventions/report").await["all"]["opened"], 0);
+    let other = foreign.get("/api/overview").await;
+    assert_eq!(
+        (&other["now"]["customers"]["low"], &other["alerts"], &other["overTime"]),
+        (&json!(0), &json!([]), &json!([]))
+    );
+}

@@ -9,6 +9,8 @@ mod history; // a customer's scores
 mod events; // a customer's events
 mod alerts; // what was announced, or kept back
 mod interventions; // what people did about it
+mod report; // and which of it worked
+mod overview; // how the account stands, and stood
 mod export; // everything that is known of a customer
 
 use axum::{
@@ -43,6 +45,8 @@ pub fn routes() -> OpenApiRouter<Bridge> {
         .routes(routes!(interventions::of_customer, interventions::open))
         .routes(routes!(interventions::of_account))
         .routes(routes!(interventions::change))
+        .routes(routes!(report::report))
+        .routes(routes!(overview::overview))
         .routes(routes!(export::export))
         .layer(axum::middleware::map_response(not_stored))
 }

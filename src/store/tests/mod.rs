@@ -15,6 +15,7 @@ mod erasure;
 mod archive;
 mod queries;
 mod interventions;
+mod report;
 mod speed;
 
 use super::*;
