@@ -73,7 +73,10 @@ macro_rules! labels {
         #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
         #[expect(missing_docs, reason = "the fields are the labels")]
         pub struct $name { $(pub $label: &'static str),+ }
-    )+};
+    )+
+        /// The labels of each set that is declared here.
+        const LABEL_SETS: &[(&str, &[&str])] = &[$((stringify!($name), &[$(stringify!($label)),+])),+];
+    };
 }
 
 labels! {
@@ -97,6 +100,10 @@ labels! {
     AlertLabels { kind, level }
     /// Where an event came in, and what became of it there.
     IngestLabels { source, result }
+    /// A kind of channel, and how something ended there.
+    DeliveryLabels { channel, result }
+    /// A kind of channel.
+    ChannelLabel { channel }
     /// A route of the HTTP API as it is declared, never a path as it was asked for.
     RouteLabel { route }
 }
@@ -161,6 +168,47 @@ impl EncodeMetric for Age {
     }
 }
 
+/// A metric as operators meet it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Its name as it is exported; a histogram's has `_bucket`, `_sum` or `_count` after it.
+    pub name: &'static str,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// By what it is told apart.
+    pub labels: Vec<&'static str>,
+    /// What it tells.
+    pub help: &'static str,
+}
+
+impl Described {
+    /// Reads kind and labels off the type that it is declared with.
+    fn new(name: &'static str, declared: &str, help: &'static str) -> Self {
+        let kind = ["Counter", "Histogram"].into_iter().find(|kind| declared.contains(kind));
+        let kind = kind.map_or("gauge", |kind| if kind == "Counter" { "counter" } else { "histogram" });
+        let by_hand: [(&str, &[&str]); 3] = [
+            ("EventLabels", &["result"]),
+            ("RequestLabels", &["route", "method", "code"]),
+            ("PartitionLabel", &["partition"]),
+        ];
+        let is_declared = |set: &str| declared.contains(&format!("<{set},"));
+        let labels =
+            LABEL_SETS.iter().chain(&by_hand).find(|(set, _)| is_declared(set)).map(|(_, labels)| labels.to_vec());
+        Self { name, kind, labels: labels.unwrap_or_default(), help }
+    }
+}
+
+const BUILD_HELP: &str = "The version that runs";
+const RULES_HELP: &str = "The rules in force, by the hash of their file";
+
+/// What the metrics of the process itself tell.
+mod process_help {
+    pub(super) const CPU: &str = "CPU time used, user and system";
+    pub(super) const MEMORY: &str = "Memory resident in RAM";
+    pub(super) const OPEN_FDS: &str = "Open file descriptors";
+    pub(super) const STARTED: &str = "When the process started, in Unix time";
+}
+
 /// Declares the struct of all metrics, and how each is made and registered.
 macro_rules! metrics {
     ($($(#[doc = $help:literal])+ $field:ident: $kind:ty = $name:literal $(, $make:expr)?;)+) => {
@@ -171,16 +219,17 @@ macro_rules! metrics {
             rules_hash: Family<HashLabel, Whole>,
         }
 
-        /// The name of every metric, as it is exported.
-        pub const NAMES: &[&str] = &[
-            $($name,)+
-            "churnd_build_info",
-            "churnd_rules_hash_info",
-            "process_cpu_seconds_total",
-            "process_resident_memory_bytes",
-            "process_open_fds",
-            "process_start_time_seconds",
-        ];
+        /// Every metric, as operators meet it.
+        pub fn catalog() -> Vec<Described> {
+            let mut all = vec![$(Described::new($name, stringify!($kind), help(concat!($($help),+)))),+];
+            all.push(Described { name: "churnd_build_info", kind: "gauge", labels: vec!["version"], help: BUILD_HELP });
+            all.push(Described { name: "churnd_rules_hash_info", kind: "gauge", labels: vec!["hash"], help: RULES_HELP });
+            all.push(Described::new("process_cpu_seconds_total", "Counter", process_help::CPU));
+            all.push(Described::new("process_resident_memory_bytes", "Gauge", process_help::MEMORY));
+            all.push(Described::new("process_open_fds", "Gauge", process_help::OPEN_FDS));
+            all.push(Described::new("process_start_time_seconds", "Gauge", process_help::STARTED));
+            all
+        }
 
         fn register(registry: &mut Registry) -> Registered {
             $(
@@ -188,7 +237,7 @@ macro_rules! metrics {
                 registry.register(base_name($name), help(concat!($($help),+)), <$kind>::clone(&$field));
             )+
             let rules_hash = Family::default();
-            registry.register("churnd_rules_hash_info", "The rules in force, by the hash of their file", rules_hash.clone());
+            registry.register("churnd_rules_hash_info", RULES_HELP, rules_hash.clone());
             Registered { $($field,)+ rules_hash }
         }
     };
@@ -242,6 +291,24 @@ metrics! {
     takeovers: Counter = "churnd_takeovers_total";
     /// Alerts raised, by kind and level.
     alerts: Family<AlertLabels, Counter> = "churnd_alerts_total";
+    /// Alerts that were held back, by reason: the same level was announced lately (cooldown), or events of the whole account
+    /// are or were missing (tracking).
+    alerts_held: Family<ReasonLabel, Counter> = "churnd_alerts_held_total";
+    /// Accounts whose events do not come at present, so that their tracking may be broken.
+    accounts_guarded: Whole = "churnd_accounts_guarded";
+    /// Tries to deliver a message to people, by kind of channel and result.
+    delivery_attempts: Family<DeliveryLabels, Counter> = "churnd_delivery_attempts_total";
+    /// Alerts that were dealt with for a channel, by its kind, and by what became of them.
+    deliveries: Family<DeliveryLabels, Counter> = "churnd_deliveries_total";
+    /// Time that one try to deliver took, by kind of channel.
+    delivery_duration_seconds: Family<ChannelLabel, Histogram> = "churnd_delivery_duration_seconds",
+        Family::new_with_constructor(durations as fn() -> Histogram);
+    /// Alerts that wait to be delivered, whether they are due or held for later.
+    deliveries_pending: Whole = "churnd_deliveries_pending";
+    /// How long ago the oldest delivery that is due became so; 0 when none is.
+    delivery_oldest_age_seconds: Age = "churnd_delivery_oldest_age_seconds";
+    /// Channels that were paused because they failed for long, by kind.
+    channels_paused: Family<ChannelLabel, Whole> = "churnd_channels_paused";
     /// Messages in the outbox that are not published yet.
     outbox_pending: Whole = "churnd_outbox_pending";
     /// How long the oldest message in the outbox has been waiting; 0 when it is empty.
@@ -331,11 +398,15 @@ impl Metrics {
         let mut registry = Registry::default();
         let registered = register(&mut registry);
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("churnd_build", "The version that runs", build);
+        registry.register("churnd_build", BUILD_HELP, build);
         registry.register_collector(Box::new(Process { started }));
         let metrics = Self(Arc::new(Inner { registered, registry }));
         for result in EventResult::ALL {
             metrics.count_events(result, 0);
+        }
+        // A counter that begins with its first refusal shows no increase.
+        for result in ["applied", "refused"] {
+            metrics.config_reloads.get_or_create(&ResultLabel { result }).inc_by(0);
         }
         metrics
     }
@@ -404,17 +475,17 @@ impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let usage = Usage::of_this_process();
         if let Some(seconds) = usage.cpu_seconds {
-            put(&mut encoder, "process_cpu_seconds", "CPU time used, user and system", &ConstCounter::new(seconds))?;
+            put(&mut encoder, "process_cpu_seconds", process_help::CPU, &ConstCounter::new(seconds))?;
         }
         if let Some(bytes) = usage.resident_bytes {
             let gauge = ConstGauge::new(whole(bytes));
-            put(&mut encoder, "process_resident_memory_bytes", "Memory resident in RAM", &gauge)?;
+            put(&mut encoder, "process_resident_memory_bytes", process_help::MEMORY, &gauge)?;
         }
         if let Some(count) = usage.open_fds {
-            put(&mut encoder, "process_open_fds", "Open file descriptors", &ConstGauge::new(whole(count)))?;
+            put(&mut encoder, "process_open_fds", process_help::OPEN_FDS, &ConstGauge::new(whole(count)))?;
         }
         let started = ConstGauge::new(self.started.millis() as f64 / 1_000.0);
-        put(&mut encoder, "process_start_time_seconds", "When the process started, in Unix time", &started)
+        put(&mut encoder, "process_start_time_seconds", process_help::STARTED, &started)
     }
 }
 
@@ -481,8 +552,8 @@ mod tests {
         let text = metrics.encode();
         let exported: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        let mut declared: HashSet<&str> = NAMES.iter().map(|name| base_name(name)).collect();
-        assert_eq!(declared.len(), NAMES.len(), "a name is declared twice");
+        let mut declared: HashSet<&str> = catalog().iter().map(|metric| base_name(metric.name)).collect();
+        assert_eq!(declared.len(), catalog().len(), "a name is declared twice");
         declared.insert("churnd_build");
         for name in &exported {
             assert!(declared.contains(name), "{name} is exported but not declared");
