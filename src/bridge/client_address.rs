@@ -15,12 +15,17 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// More hops than any chain of proxies has: what stands before them is not looked at.
 const MAX_HOPS: usize = 32;
 
 /// The address that a request comes from; an extension of every request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientAddress(pub IpAddr);
+
+/// The client speaks TLS, with us or with a proxy that we trust; an extension of every request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OverTls(pub bool);
 
 /// The networks whose hosts are believed when they say on whose behalf they ask.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +57,17 @@ impl TrustedProxies {
             (Some(client), _) | (None, Some(client)) => client,
             (None, None) => peer,
         })
+    }
+
+    /// Whether a trusted peer says that its client speaks TLS with it.
+    pub fn vouches_for_tls(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        let said = |name: &HeaderName| {
+            let last = headers.get_all(name).iter().next_back()?.to_str().ok()?;
+            last.rsplit(',').next().map(str::trim)
+        };
+        let plain = || said(&X_FORWARDED_PROTO).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+        let formal = || said(&FORWARDED).and_then(|hop| parameter(hop, "proto"));
+        self.contains(peer) && (plain() || formal().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")))
     }
 
     /// Walks from the nearest hop to the farthest, as far as trusted proxies vouch for what is there.
@@ -92,8 +108,13 @@ fn network(text: &str) -> Result<IpNet, String> {
 
 /// The value of `for` in one element of `Forwarded`.
 fn for_parameter(element: &str) -> Option<&str> {
+    parameter(element, "for")
+}
+
+/// A parameter's value in one element of `Forwarded`.
+fn parameter<'a>(element: &'a str, wanted: &str) -> Option<&'a str> {
     let mut pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
-    let (_, value) = pairs.find(|(name, _)| name.eq_ignore_ascii_case("for"))?;
+    let (_, value) = pairs.find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
     Some(value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value))
 }
 
@@ -186,6 +207,26 @@ mod tests {
         check("10.1.1.1", &both("198.51.100.1", "for=198.51.100.1"), "198.51.100.1");
         check("10.1.1.1", &both("198.51.100.1", "for=198.51.100.2"), "10.1.1.1");
         check("10.1.1.1", &both("198.51.100.1", "for=nobody"), "10.1.1.1");
+    }
+
+    #[test]
+    fn only_trusted_proxies_are_believed_to_have_spoken_tls() {
+        let proxies = trusted(&["10.0.0.0/8"]);
+        let told = |peer: &str, name: &'static str, value: &str| {
+            let headers = HeaderMap::from_iter([(HeaderName::from_static(name), value.parse().unwrap())]);
+            proxies.vouches_for_tls(peer.parse().unwrap(), &headers)
+        };
+        for (peer, name, value, expected) in [
+            ("10.1.1.1", "x-forwarded-proto", "https", true),
+            ("10.1.1.1", "x-forwarded-proto", "http", false),
+            ("10.1.1.1", "x-forwarded-proto", "https, http", false),
+            ("10.1.1.1", "forwarded", "for=198.51.100.1;Proto=\"HTTPS\"", true),
+            ("10.1.1.1", "forwarded", "for=198.51.100.1;proto=https, for=10.2.2.2;proto=http", false),
+            ("203.0.113.5", "x-forwarded-proto", "https", false),
+            ("203.0.113.5", "forwarded", "proto=https", false),
+        ] {
+            assert_eq!(told(peer, name, value), expected, "{peer} {name}: {value}");
+        }
     }
 
     #[test]

@@ -14,17 +14,18 @@ use axum::{
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{
-    cors, customers, erasure, error::ApiError, observe::Observer, openapi, script, segment, state::Bridge, stripe,
-    track,
+    cors, customers, dashboard, erasure, error::ApiError, observe::Observer, openapi, script, segment, state::Bridge,
+    stripe, track,
 };
 use crate::telemetry::metrics::Metrics;
 
-/// The routes of the API, and `/openapi.json` that describes them.
+/// The routes of the API, `/openapi.json` that describes them, and the dashboard's pages.
 pub fn api(bridge: Bridge) -> Router {
+    let pages = dashboard::routes().with_state(bridge.clone());
     let (routes, mut document) = documented().with_state(bridge).split_for_parts();
     openapi::complete(&mut document);
     let text: Arc<str> = document.to_pretty_json().expect("the document has only plain values").into();
-    routes.route("/openapi.json", get(move || async move { openapi_json(&text) }))
+    routes.merge(pages).route("/openapi.json", get(move || async move { openapi_json(&text) }))
 }
 
 fn documented() -> OpenApiRouter<Bridge> {

@@ -44,6 +44,8 @@ pub struct Parts {
     pub dropped: DroppedTail,
     /// The settings for personal data.
     pub privacy: PrivacyConfig,
+    /// Where users reach this server from outside, without a path.
+    pub public_url: Option<String>,
 }
 
 impl Bridge {

@@ -294,6 +294,7 @@ impl Parts {
             segment: self.config.segment.clone(),
             dropped: DroppedTail::default(),
             privacy: self.config.privacy.clone(),
+            public_url: self.config.http.public_url.clone(),
         }))
     }
 

@@ -31,6 +31,7 @@ pub mod customers; // lists of customers, and who they are
 pub mod interventions; // what people did about a risk
 pub mod report; // what of it worked
 pub mod overview; // how accounts stand, and stood
+pub mod dashboard; // who is signed in
 pub mod channels; // where alerts go, and which of them
 pub mod subject_access; // what else is stored of a customer
 

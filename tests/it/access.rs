@@ -24,8 +24,10 @@ const SOON: Duration = Duration::from_secs(60);
 const UNDOCUMENTED: [&str; 5] = ["/livez", "/readyz", "/health", "/metrics", "/openapi.json"];
 /// Routes of the document that ask for no key, or look for it in a way of their own.
 const OPEN: [&str; 2] = ["/track.js", "/webhooks/stripe"];
-/// Files that make routes without the document: operators', and those that speak Segment's protocol.
-const ROUTE_MAKERS: [&str; 3] = ["health.rs", "router.rs", "segment/mod.rs"];
+/// Files that make routes without the document: operators', those that speak Segment's protocol, and the dashboard's.
+const ROUTE_MAKERS: [&str; 4] = ["dashboard/mod.rs", "health.rs", "router.rs", "segment/mod.rs"];
+/// Pages for people, by session instead of key: `dashboard.rs` asks for each of them.
+const PAGES: &str = "dashboard/mod.rs";
 
 /// A route as the daemon declares it.
 #[derive(Debug)]
@@ -303,7 +305,10 @@ fn routes_past_the_document(file: &str, text: &str) -> Vec<String> {
             let argument = text[at + maker.len()..].trim_start();
             let path = argument.strip_prefix('"').and_then(|rest| rest.split('"').next());
             let known = match path {
-                Some(path) => UNDOCUMENTED.contains(&path) || path.starts_with("/v1/"),
+                Some(path) => {
+                    let page = file == PAGES && (path == "/dashboard" || path.starts_with("/dashboard/"));
+                    page || UNDOCUMENTED.contains(&path) || path.starts_with("/v1/")
+                }
                 // A route of a request, or of a list of paths.
                 None => argument.starts_with("&request") || file == "segment/mod.rs",
             };
@@ -324,6 +329,8 @@ fn a_route_past_the_document_is_found() {
     for (file, text) in [
         ("health.rs", r#"routes.route("/secrets", get(all))"#),
         ("track.rs", r#"routes.route("/livez", get(livez))"#),
+        ("track.rs", r#"routes.route("/dashboard/all", get(all))"#),
+        ("dashboard/mod.rs", r#"routes.route("/api/all", get(all))"#),
         ("track.rs", "routes.route(PATH, get(all))"),
         ("track.rs", r#"routes.nest("/v2", other)"#),
     ] {

@@ -44,7 +44,10 @@ use self::{
     guard::Guarded,
     places::{Place, Places},
 };
-use super::{client_address::TrustedProxies, config::Config};
+use super::{
+    client_address::{OverTls, TrustedProxies},
+    config::Config,
+};
 use crate::telemetry::metrics::{Metrics, ReasonLabel};
 
 /// How long to wait when the system cannot give us another connection (out of descriptors or memory).
@@ -203,7 +206,7 @@ impl Carrier {
             debug!(%peer, reason = violation.as_str(), "refusing ambiguous bytes: {}", violation.as_str());
             count_refused(&metrics, violation.as_str());
         });
-        let service = with_addresses(self.router, self.trusted, peer);
+        let service = with_addresses(self.router, self.trusted, peer, self.certificates.is_some());
         let connection = watcher.watch(self.http.serve_connection(TokioIo::new(guarded), service));
         if let Err(error) = connection.await {
             debug!(%peer, "connection ended early: {error}");
@@ -259,17 +262,20 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// The router as hyper calls it, with the peer's and the client's address added to each request.
+/// The router as hyper calls it, with the peer's and the client's address and whether it speaks TLS added to each request.
 fn with_addresses(
     router: Router,
     trusted: Arc<TrustedProxies>,
     peer: SocketAddr,
+    tls: bool,
 ) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> {
     let router = TowerToHyperService::new(router);
     service_fn(move |mut request: Request<Incoming>| {
         let client = trusted.client_of(peer.ip(), request.headers());
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(client);
+        let tls = tls || trusted.vouches_for_tls(peer.ip(), request.headers());
+        request.extensions_mut().insert(OverTls(tls));
         router.call(request)
     })
 }
