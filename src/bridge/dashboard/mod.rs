@@ -12,8 +12,10 @@ mod form; // what a visitor sends
 mod layout; // what all pages have
 mod session; // who is signed in
 mod sign_in; // signing in and out
-#[cfg_attr(not(test), expect(dead_code, reason = "the pages to come use it"))]
 mod words; // money, times and levels as people read them
+mod chart; // drawings
+mod overview; // how the account stands
+mod worked; // which interventions kept customers
 mod home; // an example of a page
 
 use axum::{
@@ -35,6 +37,8 @@ pub fn routes() -> Router<Bridge> {
     Router::new()
         .route("/dashboard", get(home::home))
         .route("/dashboard/", get(|| async { Redirect::permanent("/dashboard") }))
+        .route("/dashboard/overview", get(overview::overview))
+        .route("/dashboard/what-worked", get(worked::worked))
         .route("/dashboard/sign-in", get(sign_in::page).post(sign_in::sign_in))
         .route("/dashboard/sign-out", post(sign_in::sign_out))
         .route("/dashboard/assets/{name}", get(assets::asset))
