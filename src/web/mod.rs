@@ -1,16 +1,23 @@
 //! Asking others over HTTP: one request, one whole answer, within bounds of time and size.
 //!
 //! Redirects are answers like any other and are not followed: whoever is asked must be whom we were told to ask. Plain HTTP goes
-//! to this machine only. Knows nothing of what is asked.
+//! to this machine only. Knows nothing of what is asked. Whom operators name is asked by [`Web`]; whom customers name, by
+//! [`guard::GuardedWeb`].
 
-use std::{fmt, net::IpAddr, time::Duration};
+pub mod addresses; // which of them are public
+pub mod guard; // asking whom customers name
+
+use std::{fmt, io, net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::{Request, Response, Uri, body::Body as _};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{
+        Client,
+        connect::{Connect, HttpConnector},
+    },
     rt::{TokioExecutor, TokioTimer},
 };
 
@@ -33,7 +40,7 @@ pub struct Limits {
 pub enum WebError {
     /// The certificates of the system cannot be read.
     #[error("the system's certificates cannot be read")]
-    Certificates(#[source] std::io::Error),
+    Certificates(#[source] io::Error),
     /// The address is none that may be asked.
     #[error("`{0}` cannot be asked: https:// is needed, or http:// on this machine")]
     Address(String),
@@ -86,40 +93,56 @@ impl Web {
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-            .map_err(WebError::Certificates)?
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .build(connector);
-        Ok(Self { client, limits })
+        Ok(Self { client: client_over(secured(http)?), limits })
     }
 
     /// Sends a request and reads the whole answer, whatever its status.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, WebError> {
         let host = host_of(request.uri())?;
-        let late = |_| WebError::Late { host: host.clone(), after: self.limits.time };
-        tokio::time::timeout(self.limits.time, self.exchange(&host, request)).await.map_err(late)?
+        exchange_within(&self.client, self.limits, &host, request).await
     }
+}
 
-    async fn exchange(&self, host: &str, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, WebError> {
-        let unreachable = |source: BoxError| WebError::Unreachable { host: host.to_owned(), source };
-        let limit = self.limits.body_bytes;
-        let too_large = || WebError::TooLarge { host: host.to_owned(), limit };
-        let answer = self.client.request(request).await.map_err(|error| unreachable(error.into()))?;
-        let (head, body) = answer.into_parts();
-        if body.size_hint().lower() > limit as u64 {
-            return Err(too_large());
-        }
-        let whole = Limited::new(body, limit).collect().await;
-        let whole =
-            whole.map_err(|error| if error.is::<LengthLimitError>() { too_large() } else { unreachable(error) })?;
-        Ok(Response::from_parts(head, whole.to_bytes()))
+/// TLS by the system's certificates around a connector.
+fn secured<C>(connector: C) -> Result<HttpsConnector<C>, WebError> {
+    let builder = HttpsConnectorBuilder::new()
+        .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
+        .map_err(WebError::Certificates)?;
+    Ok(builder.https_or_http().enable_http1().wrap_connector(connector))
+}
+
+fn client_over<C: Connect + Clone>(connector: C) -> Client<C, Full<Bytes>> {
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).build(connector)
+}
+
+/// Sends a request and reads the whole answer within the limits.
+async fn exchange_within<C: Connect + Clone + Send + Sync + 'static>(
+    client: &Client<C, Full<Bytes>>,
+    limits: Limits,
+    host: &str,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Bytes>, WebError> {
+    let late = |_| WebError::Late { host: host.to_owned(), after: limits.time };
+    tokio::time::timeout(limits.time, exchange(client, limits.body_bytes, host, request)).await.map_err(late)?
+}
+
+async fn exchange<C: Connect + Clone + Send + Sync + 'static>(
+    client: &Client<C, Full<Bytes>>,
+    limit: usize,
+    host: &str,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Bytes>, WebError> {
+    let unreachable = |source: BoxError| WebError::Unreachable { host: host.to_owned(), source };
+    let too_large = || WebError::TooLarge { host: host.to_owned(), limit };
+    let answer = client.request(request).await.map_err(|error| unreachable(error.into()))?;
+    let (head, body) = answer.into_parts();
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
     }
+    let whole = Limited::new(body, limit).collect().await;
+    let whole = whole.map_err(|error| if error.is::<LengthLimitError>() { too_large() } else { unreachable(error) })?;
+    Ok(Response::from_parts(head, whole.to_bytes()))
 }
 
 impl fmt::Debug for Web {
