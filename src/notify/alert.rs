@@ -1,6 +1,7 @@
 //! What an alert of `CHURN_ALERTS` says, as far as messages need it.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::{
     engine::{
@@ -11,8 +12,8 @@ use crate::{
     event::{ids::AccountId, money::Money, time::Timestamp},
 };
 
-/// An alert's body, `io.churnd.alert.v1`. What it does not name is left to later versions.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// An alert's body, `io.churnd.alert.v1`. What it does not name by itself is kept for those who read later versions.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Alert {
     /// Its id, the last token of its subject.
@@ -48,4 +49,7 @@ pub struct Alert {
     pub forecast: Vec<ForecastStep>,
     /// When it was raised.
     pub at: Timestamp,
+    /// What else stands in the body, its `type` and `scale` among it: handed on as it is.
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
 }
