@@ -8,12 +8,13 @@ use config::{File, FileFormat, Source, Value, ValueKind};
 pub const DEFAULTS: &str = include_str!("../../config/churnd.toml");
 
 /// Settings whose values no message may show.
-const SECRETS: [&str; 9] = [
+const SECRETS: [&str; 10] = [
     "nats.url",
     "nats.password",
     "postgres.url",
     "stripe.webhook_secret",
     "stripe.api_key",
+    "smtp.password",
     "sendgrid.api_key",
     "slack.client_id",
     "slack.client_secret",

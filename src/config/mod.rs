@@ -24,7 +24,7 @@ pub use self::{
     roles::{Role, Roles},
     sources::{Flag, Origin, Sources},
 };
-use crate::{bridge, pipeline, service, store, stream, telemetry};
+use crate::{bridge, notify, pipeline, service, store, stream, telemetry};
 
 /// All settings, checked.
 #[derive(Clone, Debug, Deserialize)]
@@ -62,10 +62,14 @@ pub struct Config {
     pub shutdown: service::lifecycle::Config,
     /// Stripe's secrets.
     pub stripe: StripeConfig,
-    /// The mail service's secrets.
-    pub sendgrid: SendGridConfig,
-    /// The Slack app's secrets.
-    pub slack: SlackConfig,
+    /// How messages are sent.
+    pub sending: notify::settings::SendingConfig,
+    /// The mail server.
+    pub smtp: notify::settings::SmtpConfig,
+    /// The mail service.
+    pub sendgrid: notify::settings::SendGridConfig,
+    /// The Slack app.
+    pub slack: notify::settings::SlackConfig,
     /// Where errors are reported to.
     pub sentry: telemetry::sentry::Config,
 }
@@ -80,24 +84,6 @@ pub struct StripeConfig {
     pub api_key: Option<SecretString>,
     /// Where Stripe's API is.
     pub api_url: String,
-}
-
-/// The settings under `[sendgrid]`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SendGridConfig {
-    /// The key for sending mail.
-    pub api_key: Option<SecretString>,
-}
-
-/// The settings under `[slack]`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SlackConfig {
-    /// The app's client id.
-    pub client_id: Option<SecretString>,
-    /// The app's client secret.
-    pub client_secret: Option<SecretString>,
 }
 
 impl Config {
@@ -126,6 +112,17 @@ impl Config {
         })
     }
 
+    /// What sending messages needs.
+    pub fn sender(&self) -> notify::settings::SenderConfig {
+        notify::settings::SenderConfig {
+            sending: self.sending.clone(),
+            smtp: self.smtp.clone(),
+            sendgrid: self.sendgrid.clone(),
+            slack: self.slack.clone(),
+            public_url: self.http.public_url.clone(),
+        }
+    }
+
     /// Everything that cannot work, each as a sentence that begins with the setting.
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -142,6 +139,10 @@ impl Config {
         problems.extend(self.alerts.problems());
         problems.extend(self.archive.problems());
         problems.extend(self.erasure.problems());
+        problems.extend(self.sending.problems());
+        problems.extend(self.smtp.problems());
+        problems.extend(self.sendgrid.problems());
+        problems.extend(self.slack.problems());
         problems.extend(self.log.problems());
         problems.extend(self.sentry.problems());
         problems.extend(self.shutdown.problems());

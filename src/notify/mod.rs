@@ -6,4 +6,13 @@
 
 pub mod alert; // what an alert says
 pub mod message; // what a person is sent
+mod answer; // what an HTTP answer means for a message
+pub mod settings; // how messages are sent
+pub mod webhook; // signed, to a URL
+mod slack; // to a Slack channel
+mod mail; // to mailboxes
+pub mod sender; // one try, whatever kind of target
+mod words; // amounts, instants and names as people read them
+pub mod templates; // the texts, built in or a channel's own
+pub mod sample; // one of each kind, to look at
 pub mod send; // one try at one target, and what came of it

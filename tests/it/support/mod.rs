@@ -10,6 +10,8 @@ pub(crate) mod feed; // events into the stream, each confirmed
 pub(crate) mod observer; // what streams, bucket, tables and answers show
 pub(crate) mod invariants; // the promises, checked from outside
 pub(crate) mod webhooks; // as Stripe sends them
+pub(crate) mod receivers; // whom messages are sent to over HTTP
+pub(crate) mod mailbox; // a mail server
 pub(crate) mod storm; // everything is killed while events flow
 mod poll; // looks again until it holds
 
