@@ -127,7 +127,7 @@ fn report_states(states: &[CustomerState], rules: &Rules, now: Timestamp) {
 
 fn apply(partition: &mut Partition, rules: &Arc<Rules>, key: &str, event: &Event<'_>, at: Timestamp) {
     let slot = partition.find(key).unwrap_or_else(|| admit(partition, rules, key, at));
-    partition.apply(slot, Incoming { event, at, sequence: StreamSequence(1) }, at);
+    partition.apply(slot, Incoming { event, at, sequence: StreamSequence(1), stored_at: at }, at);
 }
 
 #[cold]

@@ -77,7 +77,7 @@ fn apply(planned: &[Planned], events: &[Event<'_>], customers: usize) -> anyhow:
             }
         };
         let sequence = StreamSequence(planned.number + 1);
-        partition.apply(slot, Incoming { event, at: planned.at(), sequence }, now);
+        partition.apply(slot, Incoming { event, at: planned.at(), sequence, stored_at: planned.at() }, now);
     }
     Ok(thread_time()? - started)
 }

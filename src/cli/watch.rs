@@ -48,7 +48,8 @@ pub struct Options {
 #[serde(rename_all = "camelCase")]
 struct Alert {
     account: String,
-    customer_id: String,
+    /// Absent where the alert concerns the whole account.
+    customer_id: Option<String>,
     kind: AlertKind,
     level: Level,
     previous_level: Level,
@@ -118,8 +119,11 @@ impl Options {
 impl Alert {
     /// One line: when, who, what changed, why, what to do, and what is at stake.
     fn as_line(&self, with_account: bool, colored: bool) -> String {
-        let who =
-            if with_account { format!("{}/{}", self.account, self.customer_id) } else { self.customer_id.clone() };
+        let who = match &self.customer_id {
+            Some(customer) if with_account => format!("{}/{customer}", self.account),
+            Some(customer) => customer.clone(),
+            None => format!("account {}", self.account),
+        };
         let mut line = format!(
             "{}  {}  score {:>3}  {who}",
             output::to_the_second(self.at),
@@ -144,13 +148,14 @@ impl Alert {
             AlertKind::RiskLowered => format!("▼ {} → {}", self.previous_level.as_str(), self.level.as_str()),
             AlertKind::CustomerChurned => "✗ churned".to_owned(),
             AlertKind::CustomerRecovered => "✓ recovered".to_owned(),
+            AlertKind::IngestAnomaly if self.level == Level::Low => "✓ events are back".to_owned(),
             AlertKind::IngestAnomaly => "! no events".to_owned(),
         }
     }
 
     fn color(&self) -> &'static str {
         match (self.kind, self.level) {
-            (AlertKind::RiskLowered | AlertKind::CustomerRecovered, _) => "32",
+            (AlertKind::RiskLowered | AlertKind::CustomerRecovered, _) | (AlertKind::IngestAnomaly, Level::Low) => "32",
             (AlertKind::RiskRaised | AlertKind::CustomerChurned, Level::High) | (AlertKind::IngestAnomaly, _) => "31",
             (AlertKind::RiskRaised | AlertKind::CustomerChurned, _) => "33",
         }

@@ -52,6 +52,8 @@ pub struct Config {
     pub pipeline: pipeline::config::Config,
     /// How often alerts are raised.
     pub alerts: pipeline::config::AlertsConfig,
+    /// When an account's events count as gone.
+    pub fleet: pipeline::config::FleetConfig,
     /// How long events are kept.
     pub archive: pipeline::config::ArchiveConfig,
     /// How customers are erased.
@@ -137,6 +139,7 @@ impl Config {
         problems.extend(self.rules.problems());
         problems.extend(self.pipeline.problems());
         problems.extend(self.alerts.problems());
+        problems.extend(self.fleet.problems());
         problems.extend(self.archive.problems());
         problems.extend(self.erasure.problems());
         problems.extend(self.sending.problems());

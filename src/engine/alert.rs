@@ -127,7 +127,8 @@ pub(crate) struct AlertBody<'a> {
     pub(crate) body_type: &'static str,
     pub(crate) id: &'a str,
     pub(crate) account: &'a AccountId,
-    pub(crate) customer_id: &'a CustomerId,
+    /// Absent where the alert concerns the whole account.
+    pub(crate) customer_id: Option<&'a CustomerId>,
     pub(crate) kind: AlertKind,
     pub(crate) level: Level,
     pub(crate) previous_level: Level,

@@ -39,7 +39,7 @@ pub(crate) fn alert(
         body_type: "io.churnd.alert.v1",
         id: &id,
         account: of.account,
-        customer_id: of.customer,
+        customer_id: Some(of.customer),
         kind,
         level: evaluation.level,
         previous_level,

@@ -173,6 +173,17 @@ pub struct LinkRow {
     pub at: Timestamp,
 }
 
+/// How many live product events of an account were stored in a quarter of an hour, see [`fleet`](super::fleet).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeRow {
+    /// The tenant.
+    pub account: AccountId,
+    /// The quarter of an hour, counted from 1970.
+    pub slot: i64,
+    /// To be added to what is stored.
+    pub events: u64,
+}
+
 /// How many messages had which end. `received = applied + duplicate + late + dead + suppressed` at any commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -203,6 +214,8 @@ pub struct Checkpoint {
     pub outbox: Vec<OutboxRow>,
     /// Stripe customers that were linked.
     pub links: Vec<LinkRow>,
+    /// What is added to the accounts' volumes; by account and slot, each once.
+    pub volume: Vec<VolumeRow>,
     /// What is added to the partition's counters.
     pub counters: Counters,
 }

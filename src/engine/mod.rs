@@ -21,6 +21,7 @@ pub mod silence;
 pub mod words;
 pub mod alert;
 pub(crate) mod announce;
+pub mod fleet;
 pub(crate) mod link;
 pub(crate) mod packed;
 pub mod snapshot;

@@ -14,6 +14,7 @@ use super::{
     alert::Decision,
     announce,
     checkpoint::{Checkpoint, Counters, LinkRow, OutboxRow},
+    fleet::{self, Outages, tally::Tally},
     link::{self, Subject},
     resident::{Customer, UNSEEN, account_of, token_of, visible},
     rules::Rules,
@@ -53,6 +54,8 @@ pub struct Incoming<'a> {
     pub at: Timestamp,
     /// Where it stands in the stream.
     pub sequence: StreamSequence,
+    /// When the stream stored it.
+    pub stored_at: Timestamp,
 }
 
 /// A customer that is taken into memory.
@@ -99,8 +102,12 @@ pub struct Partition {
     due_horizon: Timestamp,
     outbox: Vec<OutboxRow>,
     links: Vec<LinkRow>,
+    volume: Tally,
     counters: Counters,
+    /// What is not to be told because of missing events.
+    outages: Arc<Outages>,
     evaluations: u64,
+    kept_back: u64,
     generation: u32,
 }
 
@@ -122,8 +129,11 @@ impl Partition {
             due_horizon: Timestamp::from_millis(i64::MIN / 2),
             outbox: Vec::new(),
             links: Vec::new(),
+            volume: Tally::default(),
             counters: Counters::default(),
+            outages: Arc::default(),
             evaluations: 0,
+            kept_back: 0,
             generation: 0,
         }
     }
@@ -146,6 +156,16 @@ impl Partition {
     /// How often customers were evaluated since this was asked last.
     pub fn take_evaluations(&mut self) -> u64 {
         std::mem::take(&mut self.evaluations)
+    }
+
+    /// How many rises were kept back because of missing events since this was asked last.
+    pub fn take_kept_back(&mut self) -> u64 {
+        std::mem::take(&mut self.kept_back)
+    }
+
+    /// Evaluations from now on know of these outages.
+    pub fn set_outages(&mut self, outages: Arc<Outages>) {
+        self.outages = outages;
     }
 
     /// Something waits to be published as soon as it is stored.
@@ -231,7 +251,10 @@ impl Partition {
             _ => customer.state.change(incoming.event, incoming.at, &customer.rules),
         };
         match applied {
-            Applied::Applied => self.counters.applied += 1,
+            Applied::Applied => {
+                self.counters.applied += 1;
+                self.count_volume(slot, incoming);
+            }
             Applied::Late => self.counters.late += 1,
             Applied::Duplicate => {
                 self.counters.duplicate += 1;
@@ -245,6 +268,15 @@ impl Partition {
             self.evaluate_settled(slot, now);
         }
         applied
+    }
+
+    /// Counts what a service or a page sent as it happened: neither history, nor what comes from Stripe or from us.
+    fn count_volume(&mut self, slot: Slot, incoming: Incoming<'_>) {
+        let Incoming { event, at, stored_at, .. } = incoming;
+        let is_history = stored_at.millis_since(at) > self.policy.history_after_millis;
+        if !is_history && !event.has_facts() && !link::RESERVED_NAMES.contains(&&*event.name) {
+            self.volume.count(&slot_ref(&self.slots, slot.0).key, fleet::slot_of(stored_at));
+        }
     }
 
     /// Counts a message that went to the dead letters.
@@ -340,16 +372,20 @@ impl Partition {
         customer.steady_until = None;
         let evaluation = evaluate(&mut customer.state, &customer.rules, as_of);
         let last = customer.state.evaluated;
-        if last == Some(evaluation) && customer.state.alerts.held.is_none() {
+        if last == Some(evaluation) && !customer.state.is_untold() {
             return;
         }
         customer.state.evaluated = Some(evaluation);
         customer.score_changed |= last.map_or(UNSEEN, visible) != visible(evaluation);
-        let decision = customer.state.alerts.decide(&evaluation, as_of, self.policy.cooldown_millis);
+        let told = customer.worth_telling(evaluation, as_of, &self.outages);
+        if told.level < evaluation.level && last.is_none_or(|last| last.level < evaluation.level) {
+            self.kept_back += 1;
+        }
+        let decision = customer.state.alerts.decide(&told, as_of, self.policy.cooldown_millis);
         if decision != Decision::Nothing {
             let (account, id) = customer.identity();
             let of = Subject { account: &account, customer: &id, at: as_of };
-            self.outbox.extend(announce::alert(decision, of, &customer.state, &customer.rules, evaluation));
+            self.outbox.extend(announce::alert(decision, of, &customer.state, &customer.rules, told));
         }
         self.mark_dirty(slot);
     }
@@ -474,6 +510,7 @@ impl Partition {
             scores,
             outbox: std::mem::take(&mut self.outbox),
             links: std::mem::take(&mut self.links),
+            volume: self.volume.take(),
             counters: std::mem::take(&mut self.counters),
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     checkpoint::{Level, ScoreRow, StateRow, Status},
+    fleet::{Outages, outage::credible},
     partition::Policy,
     rules::Rules,
     score::{describe, evaluate_usage},
@@ -15,6 +16,9 @@ use crate::event::{
     ids::{AccountId, CustomerId},
     time::Timestamp,
 };
+
+/// How long a level that missing events keep back is left alone before it is looked at again.
+const LOOK_AGAIN_MILLIS: i64 = 3_600_000;
 
 /// A customer in memory.
 #[derive(Debug)]
@@ -55,7 +59,7 @@ impl Customer {
     pub(super) fn stays_as_it_is(&mut self, now: Timestamp) -> bool {
         let as_of = now.max(self.state.newest);
         let Some(last) = self.state.evaluated else { return false };
-        if self.unsettled_since.is_some() || self.state.alerts.held.is_some() || last.rules != self.rules.hash() {
+        if self.unsettled_since.is_some() || self.state.is_untold() || last.rules != self.rules.hash() {
             return false;
         }
         let (state, rules, evaluated_at) = (&mut self.state, &self.rules, self.evaluated_at);
@@ -71,6 +75,23 @@ impl Customer {
         true
     }
 
+    /// What of an evaluation receivers may hear of: a rise only as far as missing events cannot be all that is behind it.
+    pub(super) fn worth_telling(&self, evaluation: Evaluation, as_of: Timestamp, outages: &Outages) -> Evaluation {
+        let told = &self.state.alerts;
+        let rises = told.churned || evaluation.level > told.level;
+        if !rises || evaluation.status != Status::Active {
+            return evaluation;
+        }
+        let outages = outages.of(account_of(&self.key));
+        if outages.is_empty() {
+            return evaluation;
+        }
+        let credible = credible(&self.state, &self.rules, as_of, evaluation, outages);
+        // What is told already is not taken back as long as the score says it too.
+        let level = if told.churned { credible.level } else { credible.level.max(told.level) };
+        Evaluation { level, ..credible }
+    }
+
     pub(super) fn is_clean(&self) -> bool {
         !self.dirty && !self.in_flight && self.unsettled_since.is_none()
     }
@@ -81,7 +102,11 @@ impl Customer {
             return Some(now.plus_millis(policy.settle_millis));
         }
         let change = next_change(&self.state, &self.rules, self.evaluated_at);
-        let release = self.state.alerts.release_at(policy.cooldown_millis);
+        let release = match self.state.alerts.release_at(policy.cooldown_millis) {
+            // Missing events keep it back: when it becomes credible depends on other customers' events too.
+            None if self.state.is_untold() => Some(self.evaluated_at.plus_millis(LOOK_AGAIN_MILLIS)),
+            release => release,
+        };
         change.into_iter().chain(release).min()
     }
 

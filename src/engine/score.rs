@@ -92,15 +92,22 @@ fn evaluate_by(
 ) -> Evaluation {
     let status = state.status();
     let mut active = 0;
-    let (mut points, mut at_least) = (0_u32, 0_u8);
     if status != Status::Moved {
         for (place, rule) in rules.factors.iter().enumerate() {
             if holds(state, &rule.condition, as_of, &mut sums) {
                 active |= 1 << place;
-                points += u32::from(rule.points);
-                at_least = at_least.max(rule.at_least);
             }
         }
+    }
+    add_up(status, rules, active)
+}
+
+/// What active factors add up to.
+pub(crate) fn add_up(status: Status, rules: &Rules, active: u64) -> Evaluation {
+    let (mut points, mut at_least) = (0_u32, 0_u8);
+    for (_, rule) in rules.factors.iter().enumerate().filter(|(place, _)| active & (1 << place) != 0) {
+        points += u32::from(rule.points);
+        at_least = at_least.max(rule.at_least);
     }
     let score = match status {
         Status::Active => u8::try_from(points.min(100)).expect("at most 100").max(at_least),

@@ -268,6 +268,12 @@ impl CustomerState {
         }
     }
 
+    /// Receivers know another level than the last evaluation found: it was kept back.
+    pub(crate) fn is_untold(&self) -> bool {
+        let differs = |last: Evaluation| last.status == Status::Active && last.level != self.alerts.level;
+        self.alerts.held.is_some() || (!self.alerts.churned && self.evaluated.is_some_and(differs))
+    }
+
     /// What the customer brings a month, as far as Stripe said.
     pub fn mrr(&self) -> Option<Money> {
         self.stripe.as_ref().and_then(|stripe| stripe.mrr())

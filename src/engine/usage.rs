@@ -46,7 +46,8 @@ impl WindowLength {
         if days <= 7 { Self::Hours(i32::from(days) * 24) } else { Self::Days(i32::from(days)) }
     }
 
-    fn length(self) -> i32 {
+    /// How many buckets it has.
+    pub(crate) fn length(self) -> i32 {
         match self {
             Self::Hours(length) | Self::Days(length) => length,
         }
@@ -181,6 +182,14 @@ impl Usage {
         sums
     }
 
+    /// All buckets of a window's unit, ascending.
+    pub(crate) fn buckets(&self, length: WindowLength) -> Vec<Bucket> {
+        match length {
+            WindowLength::Hours(_) => self.hours.iter().copied().collect(),
+            WindowLength::Days(_) => self.day_totals(),
+        }
+    }
+
     /// The same sums as [`Usage::sums`], kept running from call to call. `as_of` must not lie before the newest event.
     pub(crate) fn running_sums(&mut self, length: WindowLength, as_of: Timestamp) -> WindowSums {
         let WindowLength::Hours(hours) = length else { return self.sums(length, as_of) };
@@ -206,10 +215,7 @@ impl Usage {
         after: Timestamp,
         holds: impl Fn(WindowSums) -> bool,
     ) -> Option<Timestamp> {
-        let buckets: Vec<Bucket> = match length {
-            WindowLength::Hours(_) => self.hours.iter().copied().collect(),
-            WindowLength::Days(_) => self.day_totals(),
-        };
+        let buckets = self.buckets(length);
         let (window, start) = (length.length(), length.index_of(after));
         let (current_from, previous_from) = window_starts(start, window);
         let mut leaves_current = buckets.partition_point(|bucket| bucket.index < current_from);

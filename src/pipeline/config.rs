@@ -4,6 +4,8 @@ use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
+use crate::engine::fleet;
+
 /// The settings under `[pipeline]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,6 +50,20 @@ pub struct RulesConfig {
 pub struct AlertsConfig {
     /// How long the same level is not announced again.
     pub cooldown_hours: u64,
+}
+
+/// The settings under `[fleet]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FleetConfig {
+    /// Accounts whose events stop coming are guarded.
+    pub enabled: bool,
+    /// Events that an account must usually have in 90 minutes to be guarded.
+    pub minimum_events: u64,
+    /// Below how many percent of what is usual events count as gone.
+    pub collapse_percent: u64,
+    /// From how many percent of what is usual on they count as back.
+    pub return_percent: u64,
 }
 
 /// The settings under `[archive]`.
@@ -147,6 +163,36 @@ impl AlertsConfig {
     /// Everything that cannot work, each as a sentence that begins with the setting.
     pub fn problems(&self) -> Vec<String> {
         outside("alerts.cooldown_hours", self.cooldown_hours, 0..=8_760).into_iter().collect()
+    }
+}
+
+impl FleetConfig {
+    /// When volume counts as collapsed.
+    pub fn policy(&self) -> fleet::Policy {
+        fleet::Policy {
+            minimum_events: self.minimum_events,
+            collapse_percent: self.collapse_percent,
+            return_percent: self.return_percent,
+        }
+    }
+
+    /// Everything that cannot work, each as a sentence that begins with the setting.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems: Vec<String> = [
+            outside("fleet.minimum_events", self.minimum_events, 20..=1_000_000_000),
+            outside("fleet.collapse_percent", self.collapse_percent, 1..=50),
+            outside("fleet.return_percent", self.return_percent, 2..=100),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if self.return_percent <= self.collapse_percent {
+            problems.push(format!(
+                "fleet.return_percent is {}: it must be above fleet.collapse_percent, {}",
+                self.return_percent, self.collapse_percent
+            ));
+        }
+        problems
     }
 }
 

@@ -10,6 +10,7 @@ pub mod ownership; // leases: which partitions are ours
 pub mod worker; // the one task that owns partitions
 pub(crate) mod warm; // clean customers outside the partitions
 pub mod outbox; // publishes what was committed
+pub mod fleet; // accounts whose events stop coming
 mod mutant; // planted bugs for the crash tests
 pub mod normalizer; // Stripe's webhooks become events
 pub mod erasure; // erases customers, message by message

@@ -103,6 +103,11 @@ impl OutboxSender {
         self.queue.send(Order::Tell(tell)).await.is_ok() && told.await.is_ok()
     }
 
+    /// Something was put into the table by another way than a checkpoint.
+    pub(crate) fn look(&self) {
+        self.behind.store(true, Ordering::Release);
+    }
+
     /// A partition was taken over: what its last owner left unpublished is published now.
     pub(crate) fn resume(&self, partition: PartitionId) {
         self.resumed.lock().expect("no holder of this lock panics").push(partition);

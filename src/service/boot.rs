@@ -38,8 +38,9 @@ use crate::{
         bookkeeper::Bookkeeper,
         erasure::Eraser,
         interventions::InterventionDesk,
+        fleet::{Fleet, FleetGuard},
         normalizer::Normalizer,
-        outbox::Outbox,
+        outbox::{Outbox, OutboxSender},
         ownership::Ownership,
         risk::RiskDesk,
         rulebook::RuleBook,
@@ -170,9 +171,10 @@ impl Parts {
             .context("cannot open a session for leases")?;
         let (outbox, sender, published) =
             Outbox::new(self.store.clone(), self.publisher(), self.metrics.clone(), self.now());
+        let fleet = self.start_fleet_guard(sender.clone()).await?;
         let (question, questions) = mpsc::channel(1_024);
         let worker = Worker::new(
-            self.tools(),
+            self.tools(fleet),
             self.config.pipeline.clone(),
             self.policy(),
             sender,
@@ -203,7 +205,24 @@ impl Parts {
         Ok(question)
     }
 
-    fn tools(&self) -> Tools {
+    /// Starts the judging of accounts' volumes; gives back where outages are heard of.
+    async fn start_fleet_guard(&self, outbox: OutboxSender) -> anyhow::Result<watch::Receiver<Fleet>> {
+        if !self.config.fleet.enabled {
+            let nothing_to_judge = Fleet { judged: true, ..Fleet::default() };
+            return Ok(watch::Sender::new(nothing_to_judge).subscribe());
+        }
+        let (publisher, now) = (self.publisher(), self.now());
+        let (partitions, policy) = (self.config.pipeline.partitions, self.config.fleet.policy());
+        let (store, metrics) = (self.store.clone(), self.metrics.clone());
+        let guard = FleetGuard::open(store, publisher, metrics, now, outbox, partitions, policy)
+            .await
+            .context("cannot read which accounts are guarded")?;
+        let fleet = guard.subscribe();
+        self.lifecycle.spawn_critical("fleet guard", guard.run(self.lifecycle.soft().clone()));
+        Ok(fleet)
+    }
+
+    fn tools(&self, fleet: watch::Receiver<Fleet>) -> Tools {
         Tools {
             store: self.store.clone(),
             reading: jetstream::new(self.reading.clone()),
@@ -212,6 +231,7 @@ impl Parts {
             now: self.now(),
             accounts: self.accounts.clone(),
             rules: self.rules.subscribe(),
+            fleet,
             tracker: self.tracker.clone(),
             instance: self.instance.clone(),
             readers: Arc::clone(&self.readers),

@@ -20,7 +20,7 @@ use super::{
     values::{PgText, PgTime, RowReader, bigint, smallint},
 };
 use crate::{
-    engine::checkpoint::{Checkpoint, Counters, Factor, LinkRow, OutboxRow, ScoreRow, StateRow, Status},
+    engine::checkpoint::{Checkpoint, Counters, Factor, LinkRow, OutboxRow, ScoreRow, StateRow, Status, VolumeRow},
     event::{
         ids::{Epoch, PartitionId, StreamSequence},
         time::Timestamp,
@@ -344,6 +344,9 @@ struct Rows<'a> {
     links: Vec<&'a LinkRow>,
     forgotten: Vec<&'a Forgotten>,
     unwanted: Vec<i64>,
+    volume: Vec<&'a VolumeRow>,
+    /// The lowest partition of the write.
+    shard: PartitionId,
 }
 
 impl<'a> Rows<'a> {
@@ -360,7 +363,9 @@ impl<'a> Rows<'a> {
         let links = parts().flat_map(|(_, part)| &part.links).collect();
         let forgotten = write.parts.iter().flat_map(|part| &part.forgotten).collect();
         let unwanted = write.parts.iter().flat_map(|part| &part.unwanted).map(|sequence| bigint(sequence.0)).collect();
-        Self { states, scores, outbox, links, forgotten, unwanted }
+        let volume = parts().flat_map(|(_, part)| &part.volume).collect();
+        let shard = write.parts.iter().map(PartWrite::partition).min().unwrap_or(PartitionId(0));
+        Self { states, scores, outbox, links, forgotten, unwanted, volume, shard }
     }
 
     async fn insert(&self, tx: &Tx, published: &[String]) -> Result<(), StoreError> {
@@ -383,6 +388,7 @@ impl<'a> Rows<'a> {
         if !self.unwanted.is_empty() {
             super::unwanted::insert(tx, &self.unwanted).await?;
         }
+        super::fleet::add_volume(tx, self.shard, self.volume.iter().copied()).await?;
         if !published.is_empty() {
             let ids: Vec<PgText<'_>> = published.iter().map(|id| PgText(id)).collect();
             tx.execute(MARK_PUBLISHED, &[&ids]).await?;
@@ -491,7 +497,7 @@ async fn insert_scores(tx: &Tx, rows: &[(i16, &ScoreRow)]) -> Result<(), StoreEr
     Ok(())
 }
 
-async fn insert_outbox(tx: &Tx, rows: &[(i16, &OutboxRow)]) -> Result<(), StoreError> {
+pub(super) async fn insert_outbox(tx: &Tx, rows: &[(i16, &OutboxRow)]) -> Result<(), StoreError> {
     let messages = || rows.iter().map(|(_, row)| row);
     let partitions: Vec<i16> = rows.iter().map(|(partition, _)| *partition).collect();
     let kinds: Vec<&str> = messages().map(|row| row.kind.as_str()).collect();

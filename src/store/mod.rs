@@ -20,6 +20,7 @@ pub mod session; // one instance's standing: its connection, heartbeat and lease
 pub mod checkpoint; // the one transaction
 pub mod states; // customers' states: load, due, pages
 pub mod outbox; // messages to publish
+pub mod fleet; // how many events of an account came, and when they did not
 pub mod stripe; // links, charges, waiting disputes
 pub mod archive; // every event, by day
 pub mod suppression; // who must not be stored any more, as keyed hashes

@@ -69,8 +69,8 @@ struct Alert {
     id: String,
     /// The account.
     account: String,
-    /// The customer's id.
-    customer_id: CustomerId,
+    /// The customer's id; null where the alert concerns the whole account, as `ingest.anomaly` does.
+    customer_id: Option<CustomerId>,
     /// What happened.
     kind: AlertKind,
     /// The level from then on.

@@ -80,7 +80,7 @@ impl World {
         let event = decode(text.as_bytes(), Encoding::Json, &mut scratch).unwrap();
         let customer = CustomerId::parse(customer).unwrap();
         let slot = self.slot(&format!("a.{}", subject::encode(&customer)), Some(&customer)).unwrap();
-        self.partition.apply(slot, Incoming { event: &event, at, sequence }, self.now);
+        self.partition.apply(slot, Incoming { event: &event, at, sequence, stored_at: self.now }, self.now);
     }
 
     fn slot(&mut self, key: &str, customer: Option<&CustomerId>) -> Option<Slot> {

@@ -35,7 +35,7 @@ fn admit(partition: &mut Partition, account: &str, customer: &str) -> Slot {
 fn apply(partition: &mut Partition, slot: Slot, body: &Value, at: Timestamp) {
     let (text, mut scratch) = (body.to_string(), Vec::new());
     let event = decode(text.as_bytes(), Encoding::Json, &mut scratch).unwrap();
-    partition.apply(slot, Incoming { event: &event, at, sequence: StreamSequence(1) }, at);
+    partition.apply(slot, Incoming { event: &event, at, sequence: StreamSequence(1), stored_at: at }, at);
 }
 
 /// What raises a score, and an alert.
@@ -122,7 +122,7 @@ fn a_forgotten_customer_is_not_due_and_not_unsettled() {
     let later = START.plus_millis(2 * DAY);
     let (text, mut scratch) = (named("login").to_string(), Vec::new());
     let event = decode(text.as_bytes(), Encoding::Json, &mut scratch).unwrap();
-    partition.apply(slot, Incoming { event: &event, at: START, sequence: StreamSequence(2) }, later);
+    partition.apply(slot, Incoming { event: &event, at: START, sequence: StreamSequence(2), stored_at: later }, later);
     assert_eq!(partition.unsettled(), 1);
     partition.forget("a", &tokens(&["gone", "importing"]));
     assert_eq!((partition.next_due(), partition.unsettled(), partition.resident(), partition.dirty()), (None, 0, 0, 0));

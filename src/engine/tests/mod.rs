@@ -10,6 +10,7 @@ mod forget;
 mod script;
 
 mod scenario_alerts;
+mod scenario_fleet;
 mod scenario_factors;
 mod scenario_imports;
 mod scenario_links;

@@ -13,6 +13,7 @@ use super::script::{Action, Step, parse, shown};
 use crate::{
     engine::{
         checkpoint::{Checkpoint, Counters, OutboxKind, OutboxRow},
+        fleet::{Outage, Outages},
         partition::{Admission, Incoming, Partition, Policy, Slot},
         rules::{DEFAULT_RULES, Rules},
         score::assess,
@@ -21,7 +22,7 @@ use crate::{
     },
     event::{
         decode::{Encoding, decode},
-        ids::{CustomerId, PartitionId, StreamSequence},
+        ids::{AccountId, CustomerId, PartitionId, StreamSequence},
         subject,
         time::Timestamp,
     },
@@ -77,6 +78,8 @@ struct Stage {
     partition: Partition,
     stored: BTreeMap<Box<str>, Stored>,
     rules: BTreeMap<String, Arc<Rules>>,
+    /// When the accounts' events did not come.
+    outages: Vec<(AccountId, Outage)>,
     /// Events that the engine published, on their way back to it.
     returning: VecDeque<OutboxRow>,
     now: Timestamp,
@@ -92,6 +95,7 @@ impl Stage {
             partition: partition(),
             stored: BTreeMap::new(),
             rules: BTreeMap::new(),
+            outages: Vec::new(),
             returning: VecDeque::new(),
             now: Timestamp::from_millis(0),
             sequence: 0,
@@ -113,6 +117,17 @@ impl Stage {
             }
             Action::Ask => self.answer(&account, &customer),
             Action::Rules(name) => self.change_rules(account, &name),
+            Action::Gone => {
+                self.outages
+                    .push((AccountId::parse(&account).unwrap(), Outage { from: self.now, until: None, expected: 0 }));
+                self.tell_outages();
+            }
+            Action::Back => {
+                let open =
+                    self.outages.iter_mut().find(|(of, outage)| of.as_str() == account && outage.until.is_none());
+                open.expect("events of that account are gone").1.until = Some(self.now);
+                self.tell_outages();
+            }
             Action::Evict => {
                 self.partition.evict(0);
             }
@@ -161,7 +176,11 @@ impl Stage {
         let at = if at.millis_since(self.now) > AHEAD_AT_MOST_MILLIS { self.now } else { at };
         self.sequence += 1;
         let slot = self.slot(&key, Some(&customer)).unwrap();
-        self.partition.apply(slot, Incoming { event: &event, at, sequence: StreamSequence(self.sequence) }, self.now);
+        self.partition.apply(
+            slot,
+            Incoming { event: &event, at, sequence: StreamSequence(self.sequence), stored_at: self.now },
+            self.now,
+        );
     }
 
     /// Stores what changed until nothing comes back any more.
@@ -239,9 +258,18 @@ impl Stage {
         self.store();
     }
 
+    fn tell_outages(&mut self) {
+        let mut outages = Outages::default();
+        for (account, outage) in &self.outages {
+            outages.add(account, *outage);
+        }
+        self.partition.set_outages(Arc::new(outages));
+    }
+
     /// What was not stored is lost; here everything was.
     fn restart(&mut self) {
         self.partition = partition();
+        self.tell_outages();
         let due = self.stored.iter().filter_map(|(key, stored)| Some((stored.due_at?, key.clone())));
         self.partition.schedule(due);
     }

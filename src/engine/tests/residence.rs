@@ -32,7 +32,7 @@ fn admit(partition: &mut Partition, customer: &str, evicted: Option<Evicted>) ->
 fn apply(partition: &mut Partition, slot: Slot, body: &Value, at: Timestamp) -> Applied {
     let (text, mut scratch) = (body.to_string(), Vec::new());
     let event = decode(text.as_bytes(), Encoding::Json, &mut scratch).unwrap();
-    partition.apply(slot, Incoming { event: &event, at, sequence: StreamSequence(1) }, at)
+    partition.apply(slot, Incoming { event: &event, at, sequence: StreamSequence(1), stored_at: at }, at)
 }
 
 fn partition() -> Partition {

@@ -13,6 +13,7 @@
 //! d3 acme card c1 expires d60       or `lasting`, `detached`
 //! d3 acme identify cus_1            links a Stripe customer
 //! d5 * rules strict                 other rules for account `a`; `d5 b:* rules strict` for account `b`
+//! d5 * gone, d5 * back              events of account `a` stop coming, come again; `d5 b:* gone` for account `b`
 //! d5 * evict, d5 * restart          all customers leave memory; the process ends and starts again
 //! ```
 
@@ -50,6 +51,8 @@ pub(super) enum Action {
     },
     Ask,
     Rules(String),
+    Gone,
+    Back,
     Evict,
     Restart,
 }
@@ -76,6 +79,8 @@ fn action(words: &[&str], at: Timestamp) -> Action {
     match words {
         ["(nothing)"] => Action::Ask,
         ["rules", name] => Action::Rules((*name).to_owned()),
+        ["gone"] => Action::Gone,
+        ["back"] => Action::Back,
         ["evict"] => Action::Evict,
         ["restart"] => Action::Restart,
         _ => events(words, at),

@@ -261,8 +261,17 @@ impl Worker {
         for row in messages.iter().filter(|row| row.kind == OutboxKind::Alert) {
             self.count_alert(row);
         }
+        let cooling = messages.iter().filter(|row| row.kind == OutboxKind::HeldAlert).count();
+        self.count_held("cooldown", cooling as u64);
         messages.retain(|row| row.kind != OutboxKind::HeldAlert);
         self.outbox.send(messages, scores);
+    }
+
+    fn count_held(&self, reason: &'static str, count: u64) {
+        if count > 0 {
+            let label = crate::telemetry::metrics::ReasonLabel { reason };
+            self.tools.metrics.alerts_held.get_or_create(&label).inc_by(count);
+        }
     }
 
     fn count_alert(&self, row: &OutboxRow) {
@@ -314,6 +323,8 @@ impl Worker {
     fn note_what_waits(&mut self) {
         let evaluations = self.owned.values_mut().map(|owned| owned.engine.take_evaluations()).sum();
         self.tools.metrics.risk_calculations.inc_by(evaluations);
+        let kept_back = self.owned.values_mut().map(|owned| owned.engine.take_kept_back()).sum();
+        self.count_held("tracking", kept_back);
         let waits = self
             .owned
             .values()

@@ -335,7 +335,8 @@ impl Worker {
                 at = message.stored_at;
                 tally.clamped += 1;
             }
-            Ok(owned.engine.apply(slot, Incoming { event: &event, at, sequence: message.sequence }, now))
+            let (sequence, stored_at) = (message.sequence, message.stored_at);
+            Ok(owned.engine.apply(slot, Incoming { event: &event, at, sequence, stored_at }, now))
         });
         match applied {
             Ok(applied) => tally.count(applied),

@@ -38,6 +38,7 @@ pub(crate) use self::{intake::retry, owned::Owned};
 use super::{
     accounts::Accounts,
     config::Config,
+    fleet::Fleet,
     outbox::OutboxSender,
     ownership::{LeaseUpdate, Releaser},
     rulebook::RuleBook,
@@ -70,6 +71,9 @@ const TAKE_OVER_WITHIN: Duration = Duration::from_secs(3);
 /// When a partition that could not be taken over is tried again.
 const GAIN_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
+/// How long silence waits for the first judgement of the accounts' volumes.
+const JUDGED_WITHIN: Duration = Duration::from_secs(60);
+
 /// What a worker works with.
 #[derive(Clone)]
 pub struct Tools {
@@ -87,6 +91,8 @@ pub struct Tools {
     pub accounts: Accounts,
     /// The rules in force.
     pub rules: watch::Receiver<Arc<RuleBook>>,
+    /// Accounts whose events do or did not come.
+    pub fleet: watch::Receiver<Fleet>,
     /// Where tasks are counted.
     pub tracker: TaskTracker,
     /// This instance's name, for consumers.
@@ -163,6 +169,8 @@ pub struct Worker {
     /// Messages that the server still held behind the last batch.
     pending: u64,
     last_stored_at: Timestamp,
+    /// Since when silence waits for the first judgement of the accounts' volumes.
+    unjudged_since: Option<Instant>,
     progress: watch::Sender<Instant>,
 }
 
@@ -193,6 +201,7 @@ impl Worker {
             found: Vec::new(),
             pending: 0,
             last_stored_at: Timestamp::default(),
+            unjudged_since: None,
             progress,
             tools,
             config,
@@ -204,6 +213,8 @@ impl Worker {
     pub async fn run(mut self, mut inlets: Inlets, stop: CancellationToken) -> anyhow::Result<()> {
         let mut rules = self.tools.rules.clone();
         rules.mark_unchanged();
+        let mut fleet = self.tools.fleet.clone();
+        fleet.mark_unchanged();
         loop {
             let wake = tokio::time::sleep(self.wake_after());
             let may_read = self.work.is_none() && self.dirty() < self.config.dirty_customers_max;
@@ -224,6 +235,7 @@ impl Worker {
                 Some(question) = inlets.questions.recv() => self.answer(question),
                 Some(ids) = inlets.published.recv() => self.checkpointing.published(ids),
                 Ok(()) = rules.changed() => self.change_rules(),
+                Ok(()) = fleet.changed() => self.take_outages(),
                 read = self.readers.next(), if may_read => self.take_batch(read)?,
                 () = wake => {}
             }
@@ -262,7 +274,7 @@ impl Worker {
     fn look_around(&mut self) -> anyhow::Result<()> {
         let now = self.now();
         self.evict_if_wanted();
-        if !self.lags(now) {
+        if !self.lags(now) && self.may_break_silence() {
             self.notice_silence(now)?;
         }
         self.forgetting.look_if_due(&self.tools.store);
@@ -271,6 +283,19 @@ impl Worker {
             self.progress.send_replace(Instant::now());
         }
         Ok(())
+    }
+
+    /// Silence means nothing before it is known whose events come at all. It waits for that at the start, but not for ever.
+    fn may_break_silence(&mut self) -> bool {
+        self.tools.fleet.borrow().judged
+            || self.unjudged_since.get_or_insert_with(Instant::now).elapsed() > JUDGED_WITHIN
+    }
+
+    fn take_outages(&mut self) {
+        let outages = Arc::clone(&self.tools.fleet.borrow().outages);
+        for owned in self.owned.values_mut() {
+            owned.engine.set_outages(Arc::clone(&outages));
+        }
     }
 
     async fn take_leases(&mut self, update: LeaseUpdate) {

@@ -66,9 +66,11 @@ impl Owned {
         if rescore {
             info!(partition = %lease.partition, "stored scores were made by other rules: scoring {} anew", lease.partition);
         }
+        let mut engine = Partition::new(lease.partition, policy);
+        engine.set_outages(Arc::clone(&tools.fleet.borrow().outages));
         Ok(Self {
             epoch: lease.epoch,
-            engine: Partition::new(lease.partition, policy),
+            engine,
             committed: lease.watermark,
             committing: None,
             applied,

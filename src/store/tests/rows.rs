@@ -108,6 +108,7 @@ pub(super) fn part(partition: u16, epoch: u64, from: u64, to: u64) -> PartWrite 
             scores: vec![],
             outbox: vec![],
             links: vec![],
+            volume: vec![],
             counters: Counters::default(),
         },
         forgotten: vec![],

@@ -1,0 +1,231 @@
+//! The fleet guard at work: judges each account's volume, remembers when events did not come, and has it told once.
+//!
+//! Every instance judges every account by what all of them counted; the table lets one of them tell. A judgement is made
+//! as of an instant up to which everything is known to be counted: the stream's end was asked for then, and every
+//! partition's watermark has passed it since. While that takes its time, the last judgement stands.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::outbox::OutboxSender;
+use crate::{
+    engine::{
+        alert::AlertKind,
+        checkpoint::Level,
+        fleet::{self, ACCOUNT_TOKEN, Judgement, Outage, Outages, Policy, SLOTS_KEPT, Volume, slot_of, slots_judged},
+    },
+    event::{
+        ids::{AccountId, PartitionId, StreamSequence},
+        subject,
+        time::Timestamp,
+    },
+    store::{
+        Store,
+        fleet::{Guard, NewGuard},
+    },
+    stream::{EVENTS, erase::last_sequence, publisher::Publisher},
+    telemetry::metrics::{AlertLabels, Metrics},
+};
+
+/// How often the volumes are judged.
+const JUDGE_EVERY: Duration = Duration::from_secs(10);
+/// How often it is tried until there is a first judgement: silence waits for it.
+const FIRST_JUDGE_EVERY: Duration = Duration::from_millis(250);
+/// Rounds after which old volumes are removed: an hour of them.
+const ROUNDS_TO_CLEAN: u64 = 360;
+const CLEAN_AT_ONCE: usize = 10_000;
+const DAY_MILLIS: i64 = 86_400_000;
+/// How long after its end an outage is reckoned with.
+const RECKONED_DAYS: i64 = 90;
+/// How long after their end guards can be looked up.
+const GUARD_DAYS: i64 = 180;
+
+/// What is known of outages.
+#[derive(Clone, Debug, Default)]
+pub struct Fleet {
+    /// The outages that evaluations reckon with.
+    pub outages: Arc<Outages>,
+    /// The volumes were judged at least once since the start, or need not be.
+    pub judged: bool,
+}
+
+/// An instant, and the stream's end as it was then or a little later.
+struct Mark {
+    at: Timestamp,
+    last: StreamSequence,
+}
+
+/// Judges the accounts' volumes.
+pub struct FleetGuard {
+    store: Store,
+    publisher: Publisher,
+    metrics: Metrics,
+    now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    outbox: OutboxSender,
+    partitions: u16,
+    policy: Policy,
+    fleet: watch::Sender<Fleet>,
+    mark: Option<Mark>,
+}
+
+impl FleetGuard {
+    /// A guard that knows the outages which the table holds.
+    pub async fn open(
+        store: Store,
+        publisher: Publisher,
+        metrics: Metrics,
+        now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+        outbox: OutboxSender,
+        partitions: u16,
+        policy: Policy,
+    ) -> anyhow::Result<Self> {
+        let fleet = watch::Sender::default();
+        let guard = Self { store, publisher, metrics, now, outbox, partitions, policy, fleet, mark: None };
+        guard.load().await?;
+        Ok(guard)
+    }
+
+    /// Where outages are heard of.
+    pub fn subscribe(&self) -> watch::Receiver<Fleet> {
+        self.fleet.subscribe()
+    }
+
+    /// Judges until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut rounds = 0_u64;
+        loop {
+            match self.round().await {
+                Ok(()) => {}
+                Err(error) => {
+                    self.metrics.count_error("fleet", "judge");
+                    debug!("cannot judge the accounts' volumes, trying again: {error:#}");
+                }
+            }
+            if rounds % ROUNDS_TO_CLEAN == ROUNDS_TO_CLEAN / 2 {
+                self.clean().await;
+            }
+            rounds += 1;
+            let pause = if self.fleet.borrow().judged { JUDGE_EVERY } else { FIRST_JUDGE_EVERY };
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn round(&mut self) -> anyhow::Result<()> {
+        let guards = self.load().await?;
+        let mark = match self.mark.take() {
+            Some(mark) => mark,
+            None => Mark { at: (self.now)(), last: last_sequence(self.publisher.context(), EVENTS).await? },
+        };
+        let low = self.store.low_watermark().await?;
+        if low.partitions < u64::from(self.partitions) || low.watermark < mark.last {
+            self.mark = Some(mark);
+            return Ok(());
+        }
+        if self.judge(mark.at, &guards).await? {
+            self.load().await?;
+        }
+        self.fleet.send_if_modified(|fleet| !std::mem::replace(&mut fleet.judged, true));
+        Ok(())
+    }
+
+    /// Reads the guards; evaluations hear of it if they changed.
+    async fn load(&self) -> anyhow::Result<Vec<Guard>> {
+        let guards = self.store.guards((self.now)().plus_millis(-RECKONED_DAYS * DAY_MILLIS)).await?;
+        let mut outages = Outages::default();
+        for guard in &guards {
+            outages.add(&guard.account, guard.outage);
+        }
+        self.metrics.accounts_guarded.set(i64::try_from(outages.open()).unwrap_or(i64::MAX));
+        self.fleet.send_if_modified(|fleet| {
+            let changed = *fleet.outages != outages;
+            if changed {
+                fleet.outages = Arc::new(outages);
+            }
+            changed
+        });
+        Ok(guards)
+    }
+
+    /// Judges every account as of `now`; says whether anything was found by this instance.
+    async fn judge(&self, now: Timestamp, guards: &[Guard]) -> anyhow::Result<bool> {
+        let firsts = self.store.first_slots().await?;
+        let mut outages: BTreeMap<&AccountId, Vec<Outage>> =
+            firsts.keys().map(|account| (account, Vec::new())).collect();
+        for guard in guards {
+            outages.entry(&guard.account).or_default().push(guard.outage);
+        }
+        let wanted: Vec<_> = outages
+            .iter()
+            .flat_map(|(account, outages)| slots_judged(outages, now).into_iter().map(move |slots| (*account, slots)))
+            .collect();
+        let volumes = self.store.volumes(&wanted).await?;
+        let mut found = false;
+        for (account, outages) in &outages {
+            let slots = volumes.get(*account).map(|volume| volume.slots.clone()).unwrap_or_default();
+            let volume = Volume { first: firsts.get(*account).copied(), slots };
+            let judgement = fleet::assess(&volume, outages, self.policy, now);
+            let open = guards.iter().find(|guard| guard.account == **account && guard.outage.until.is_none());
+            found |= self.act(account, judgement, open, now).await?;
+        }
+        if found {
+            self.outbox.look();
+        }
+        Ok(found)
+    }
+
+    /// Stores what follows from a judgement; `false` if nothing does, or another instance was faster.
+    async fn act(
+        &self,
+        account: &AccountId,
+        judgement: Judgement,
+        open: Option<&Guard>,
+        now: Timestamp,
+    ) -> anyhow::Result<bool> {
+        let partition: PartitionId = subject::partition_of(account.as_str(), ACCOUNT_TOKEN, self.partitions);
+        let since = match judgement {
+            Judgement::AsBefore => return Ok(false),
+            Judgement::Collapsed { since, .. } => since,
+            Judgement::Returned { .. } => open.map_or(now, |guard| guard.outage.from),
+        };
+        let Some((alert_id, row)) = fleet::alert(account, judgement, since, now) else { return Ok(false) };
+        let level = match (judgement, open) {
+            (Judgement::Collapsed { since, expected, seen }, None) => {
+                let new = NewGuard { account, since, noticed_at: now, expected, seen, alert_id: &alert_id };
+                if !self.store.set_guard(&new, partition, &row).await? {
+                    return Ok(false);
+                }
+                warn!(
+                    account = %account, seen, expected, since = %since,
+                    "events of account {account} fell to {seen}, usually about {expected}: its tracking may be broken, \
+                     so alerts about missing logins and usage are held back"
+                );
+                Level::High
+            }
+            (Judgement::Returned { expected, seen }, Some(guard)) => {
+                if !self.store.release_guard(guard.id, now, partition, &row).await? {
+                    return Ok(false);
+                }
+                info!(account = %account, seen, expected, since = %since, "events of account {account} are back");
+                Level::Low
+            }
+            _ => return Ok(false),
+        };
+        let labels = AlertLabels { kind: AlertKind::IngestAnomaly.as_str(), level: level.as_str() };
+        self.metrics.alerts.get_or_create(&labels).inc();
+        Ok(true)
+    }
+
+    async fn clean(&self) {
+        let now = (self.now)();
+        let released = now.plus_millis(-GUARD_DAYS * DAY_MILLIS);
+        if let Err(error) = self.store.prune_volumes(slot_of(now) - SLOTS_KEPT, released, CLEAN_AT_ONCE).await {
+            debug!("cannot remove old volumes, trying again later: {error}");
+        }
+    }
+}
