@@ -69,9 +69,29 @@ impl ManualTime {
 
 /// A machine set to a time before 1970 is taken to stand at 1970: there is no event from before.
 fn system_now() -> Timestamp {
+    Timestamp::from_millis(machine_now().saturating_add(ahead_millis()))
+}
+
+/// How far ahead of the machine's the clock runs: tests let days pass by it.
+#[cfg(feature = "mutants")]
+fn ahead_millis() -> i64 {
+    use std::sync::OnceLock;
+    static AHEAD: OnceLock<i64> = OnceLock::new();
+    *AHEAD.get_or_init(|| {
+        let seconds = std::env::var_os("CHURND_CLOCK_AHEAD_SECONDS");
+        seconds.and_then(|seconds| seconds.to_str()?.parse::<i64>().ok()).unwrap_or(0).saturating_mul(1_000)
+    })
+}
+
+#[cfg(not(feature = "mutants"))]
+fn ahead_millis() -> i64 {
+    0
+}
+
+fn machine_now() -> i64 {
     #[expect(clippy::disallowed_methods, reason = "this is the clock that everything else asks")]
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod linking; // Stripe's customers and ours
 mod reload; // other rules while events flow
 mod erasure; // a customer that leaves no trace
 mod stripe; // webhooks of both shapes, in any order
+mod fleet; // an account whose tracking breaks
 mod customers; // reading over HTTP
 mod interventions; // what people did, over HTTP and NATS, and what came of it
 mod access; // every route with every kind of key

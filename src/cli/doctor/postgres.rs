@@ -33,6 +33,7 @@ pub(super) async fn look(config: &Config, now: Timestamp) -> Postgres {
     findings.push(accounts(&store).await);
     findings.push(outbox(&store, now).await);
     findings.push(erasures(&store, now).await);
+    findings.push(tracking(&store, now).await);
     Postgres { findings, store: Some(store) }
 }
 
@@ -101,6 +102,23 @@ async fn erasures(store: &Store, now: Timestamp) -> Finding {
         }
         Some(_) => Finding::fine("erasures", format!("{count} under way")),
     }
+}
+
+async fn tracking(store: &Store, now: Timestamp) -> Finding {
+    let guards = match store.guards(now).await {
+        Ok(guards) => guards,
+        Err(error) => return refused("tracking", error),
+    };
+    let open: Vec<String> = guards
+        .iter()
+        .filter(|guard| guard.outage.until.is_none())
+        .map(|guard| format!("{} since {}", guard.account, output::to_the_second(guard.outage.from)))
+        .collect();
+    if open.is_empty() {
+        return Finding::fine("tracking", "no account's events stopped coming");
+    }
+    Finding::note("tracking", format!("hardly any events of {}", open.join(", ")))
+        .with_next("see that they are still sent; until then alerts about missing logins and usage are held back")
 }
 
 fn refused(area: &'static str, error: StoreError) -> Finding {

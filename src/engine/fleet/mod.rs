@@ -24,6 +24,8 @@ const SLOTS_A_DAY: i64 = 96;
 const WEEK: i64 = 7;
 /// Whole slots that are judged; what came of the current one counts in addition.
 const JUDGED: i64 = 6;
+/// An hour: so far a day's hours may be shifted against another's, as when clocks are changed.
+const SHIFT: i64 = 4;
 /// With fewer days before it nothing is called usual.
 const FEWEST_DAYS: usize = 2;
 /// Slots that are kept: a week, the slots judged on its first day, and some room.
@@ -100,7 +102,7 @@ impl DaysBack {
     /// While events are gone they are compared with the days before that.
     fn of(open: Option<&Outage>, end: i64) -> Self {
         let Some(open) = open else { return Self { week: WEEK, recent: 1 } };
-        let slots = (end - slot_of(open.from)).max(1);
+        let slots = (end + SHIFT - slot_of(open.from)).max(1);
         let recent = (slots + SLOTS_A_DAY - 1) / SLOTS_A_DAY;
         Self { week: (recent + WEEK - 1) / WEEK * WEEK, recent }
     }
@@ -111,7 +113,7 @@ pub fn slots_judged(outages: &[Outage], now: Timestamp) -> Vec<Range<i64>> {
     let end = slot_of(now);
     let back = DaysBack::of(open(outages), end);
     let days = (back.recent..back.recent + WEEK - 1).chain([back.week, WEEK]);
-    let mut ranges: Vec<Range<i64>> = days.map(|days| slots_before(end - days * SLOTS_A_DAY)).collect();
+    let mut ranges: Vec<Range<i64>> = days.map(|days| slots_around(end - days * SLOTS_A_DAY)).collect();
     ranges.push(end - JUDGED..end + 1);
     ranges.sort_unstable_by_key(|range| range.start);
     ranges.dedup();
@@ -122,6 +124,10 @@ fn slots_before(end: i64) -> Range<i64> {
     end - JUDGED..end
 }
 
+fn slots_around(end: i64) -> Range<i64> {
+    end - JUDGED - SHIFT..end + SHIFT
+}
+
 fn open(outages: &[Outage]) -> Option<&Outage> {
     outages.iter().find(|outage| outage.until.is_none())
 }
@@ -129,8 +135,9 @@ fn open(outages: &[Outage]) -> Option<&Outage> {
 /// Judges an account's volume as of `now`, up to which everything must have been counted.
 ///
 /// Usual is what came in the same slots a week ago, or on the busiest of the last three days if that is less: so neither a
-/// weekend nor the day after an import is a collapse, and a decline over some days is none either. Without last week the
-/// least of the days known counts, and only next to nothing is a collapse: it may be the first weekend.
+/// weekend nor the day after an import is a collapse, and a decline over some days is none either. Of each day the least of
+/// three windows an hour apart counts: clocks are changed, and mornings begin late. Without last week the least of the
+/// days known counts, and only next to nothing is a collapse: it may be the first weekend.
 pub fn assess(volume: &Volume, outages: &[Outage], policy: Policy, now: Timestamp) -> Judgement {
     let end = slot_of(now);
     let seen = volume.sum(end - JUDGED..end + 1);
@@ -172,12 +179,14 @@ struct Usual {
 fn usual(volume: &Volume, outages: &[Outage], back: &DaysBack, end: i64) -> Option<Usual> {
     let first = volume.first?;
     let day = |days: i64| {
-        let slots = slots_before(end - days * SLOTS_A_DAY);
+        let end = end - days * SLOTS_A_DAY;
+        let slots = slots_around(end);
         let holed = outages.iter().any(|outage| {
             let until = outage.until.map_or(i64::MAX, slot_of);
             slot_of(outage.from) < slots.end && until >= slots.start
         });
-        (slots.start > first && !holed).then(|| volume.sum(slots))
+        let known = slots.start > first && !holed;
+        [-SHIFT, 0, SHIFT].into_iter().map(|shift| volume.sum(slots_before(end + shift))).min().filter(|_| known)
     };
     let busiest = (back.recent..back.recent + 3).filter_map(day).max();
     if let Some(week) = day(back.week) {

@@ -12,8 +12,9 @@ use super::drawn::{self, DAY, HOUR, Happened, START, apply, state_of};
 use crate::{
     engine::{
         checkpoint::Status,
+        fleet::{Outage, outage::credible},
         rules::Rules,
-        score::{assess, describe, evaluate},
+        score::{assess, describe, evaluate, look_at_all},
         silence::{forecast, next_change},
         snapshot,
         state::{Applied, CustomerState},
@@ -41,6 +42,33 @@ fn events_in_any_order_and_repeated_give_the_same_state() {
             "seed {seed}: equal states are written the same"
         );
     }
+}
+
+#[test]
+fn what_is_credible_is_part_of_what_is_scored_and_the_less_the_longer_events_were_missing() {
+    let mut doubted = 0;
+    for seed in 0..STATES {
+        let mut random = StdRng::seed_from_u64(seed);
+        let (rules, events) = (drawn::rules(&mut random), drawn::events(&mut random));
+        let state = state_of(&events, &rules);
+        let as_of = state.newest().plus_millis(random.random_range(0..20 * DAY));
+        let scored = look_at_all(&state, &rules, as_of);
+        let believed = |from: Timestamp, until: Option<Timestamp>| {
+            credible(&state, &rules, as_of, scored, &[Outage { from, until, expected: 0 }])
+        };
+        assert_eq!(credible(&state, &rules, as_of, scored, &[]), scored, "seed {seed}");
+        let long_ago = START.plus_millis(-400 * DAY);
+        assert_eq!(believed(long_ago, Some(long_ago.plus_millis(DAY))), scored, "seed {seed}");
+        let from = as_of.plus_millis(-random.random_range(1..12 * DAY));
+        let until = from.plus_millis(random.random_range(0..6 * DAY));
+        let (shorter, longer) = (believed(from, Some(until)), believed(from, None));
+        assert_eq!(shorter.active & !scored.active, 0, "seed {seed}");
+        assert_eq!(longer.active & !shorter.active, 0, "seed {seed}");
+        assert!(longer.score <= shorter.score && shorter.score <= scored.score, "seed {seed}");
+        assert!(longer.level <= shorter.level && shorter.level <= scored.level, "seed {seed}");
+        doubted += u64::from(longer.active != scored.active);
+    }
+    assert!(doubted > STATES / 20, "only {doubted} of {STATES} states were doubted");
 }
 
 /// Repeats of a customer's newest 16 events, and of any that carry facts.

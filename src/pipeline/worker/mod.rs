@@ -274,7 +274,9 @@ impl Worker {
     fn look_around(&mut self) -> anyhow::Result<()> {
         let now = self.now();
         self.evict_if_wanted();
-        if !self.lags(now) && self.may_break_silence() {
+        if self.lags(now) {
+            self.unjudged_since = None;
+        } else if self.may_break_silence() {
             self.notice_silence(now)?;
         }
         self.forgetting.look_if_due(&self.tools.store);

@@ -16,6 +16,7 @@ mod archive;
 mod queries;
 mod interventions;
 mod report;
+mod fleet;
 mod speed;
 
 use super::*;
