@@ -68,6 +68,14 @@ pub struct PrivacyConfig {
     pub store_contact: bool,
 }
 
+/// The settings under `[dashboard]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DashboardConfig {
+    /// Whether whoever signs in sees partitions and instances.
+    pub system: bool,
+}
+
 impl TrackingConfig {
     /// How long a request waits for the stream's confirmation.
     pub fn publish_patience(&self) -> Duration {

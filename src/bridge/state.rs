@@ -3,14 +3,17 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
-    config::{PrivacyConfig, SegmentConfig, TrackingConfig},
+    config::{DashboardConfig, PrivacyConfig, SegmentConfig, TrackingConfig},
     intake::Intake,
     keys::KeyRing,
     rate::RateLimits,
     segment::tail::DroppedTail,
     stripe::SigningSecrets,
 };
-use crate::{event::time::Timestamp, pipeline::risk::RiskDesk, store::Store, telemetry::metrics::Metrics};
+use crate::{
+    event::time::Timestamp, pipeline::risk::RiskDesk, store::Store, stream::publisher::Publisher,
+    telemetry::metrics::Metrics,
+};
 
 /// What the handlers work with; cheap to clone.
 #[derive(Clone)]
@@ -24,6 +27,8 @@ pub struct Parts {
     pub signing_secrets: SigningSecrets,
     /// How often a key may be used.
     pub rates: RateLimits,
+    /// The way to the dead letters, and back into the streams.
+    pub letters: Publisher,
     /// The way into the event stream.
     pub intake: Intake,
     /// Postgres, for what is read.
@@ -42,6 +47,8 @@ pub struct Parts {
     pub segment: SegmentConfig,
     /// What Segment's SDKs sent and could not be used.
     pub dropped: DroppedTail,
+    /// The settings of the dashboard.
+    pub dashboard: DashboardConfig,
     /// The settings for personal data.
     pub privacy: PrivacyConfig,
     /// Where users reach this server from outside, without a path.

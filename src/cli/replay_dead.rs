@@ -1,21 +1,17 @@
 //! `churnd replay-dead`: a second chance for dead letters. What today's decoding and accounts accept is published again
 //! to the subject it came by; the rest stays where it is.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
 
 use super::{connect, output, settings::Settings};
 use crate::{
-    event::{
-        decode::{Encoding, Reject, check_customer, decode},
-        ids::AccountId,
-        stripe::read_webhook,
-    },
+    event::ids::AccountId,
+    pipeline::second_chance::verdict,
     stream::{
-        dead::{self, Selection, StoredLetter},
+        dead::{self, Selection},
         publisher::{DEFAULT_WINDOW, Publisher},
-        reader::RawMessage,
     },
 };
 
@@ -47,13 +43,14 @@ impl Options {
         let selection = Selection {
             account: self.account.as_ref().map(ToString::to_string),
             reason: self.reason.clone(),
-            limit: None,
+            ..Selection::default()
         };
         let letters = dead::list(publisher.context(), &selection).await.context("cannot list the dead letters")?;
         let (mut replayed, mut stay) = (0_u64, BTreeMap::<String, u64>::new());
         let mut failures = 0_u64;
+        let is_known = |account: &str| AccountId::parse(account).is_ok_and(|account| accounts.contains(&account));
         for letter in &letters {
-            match verdict(letter, &accounts) {
+            match verdict(letter, is_known) {
                 Err(why) if !self.all => *stay.entry(why).or_default() += 1,
                 _ if self.dry_run => replayed += 1,
                 _ => match dead::replay(&publisher, letter.sequence).await {
@@ -85,48 +82,4 @@ impl Options {
         }
         Ok(())
     }
-}
-
-/// Whether a letter's message would be accepted today; else why not.
-fn verdict(stored: &StoredLetter, accounts: &HashSet<AccountId>) -> Result<(), String> {
-    if let Some(bytes) = stored.truncated {
-        return Err(format!(
-            "the message of {bytes} bytes was cut, so nobody can tell whether it is valid (too_large)"
-        ));
-    }
-    judge(stored, accounts).map_err(|reject| format!("{reject} ({})", reject.code()))
-}
-
-fn judge(stored: &StoredLetter, accounts: &HashSet<AccountId>) -> Result<(), Reject> {
-    let letter = &stored.letter;
-    let known = |account: &str| AccountId::parse(account).is_ok_and(|account| accounts.contains(&account));
-    let tokens: Vec<&str> = letter.subject.split('.').collect();
-    match tokens.as_slice() {
-        ["churn", "webhooks", "stripe", account] => {
-            read_webhook(&letter.payload)?;
-            if known(account) { Ok(()) } else { Err(Reject::UnknownAccount) }
-        }
-        ["churn", "events", account, token] => {
-            let encoding = if is_message_pack(stored) { Encoding::MessagePack } else { Encoding::Json };
-            let mut scratch = Vec::new();
-            let event = decode(&letter.payload, encoding, &mut scratch)?;
-            check_customer(&event, token)?;
-            if known(account) { Ok(()) } else { Err(Reject::UnknownAccount) }
-        }
-        _ => Err(Reject::MalformedSubject),
-    }
-}
-
-/// As the pipeline would find it.
-fn is_message_pack(stored: &StoredLetter) -> bool {
-    let letter = &stored.letter;
-    let message = RawMessage {
-        subject: letter.subject.as_str().into(),
-        payload: letter.payload.clone(),
-        headers: letter.headers.clone(),
-        sequence: letter.sequence,
-        stored_at: stored.stored_at,
-        pending: 0,
-    };
-    message.is_message_pack()
 }

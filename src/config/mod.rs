@@ -44,6 +44,8 @@ pub struct Config {
     pub tracking: bridge::config::TrackingConfig,
     /// How Segment's SDKs are understood.
     pub segment: bridge::config::SegmentConfig,
+    /// What the dashboard shows.
+    pub dashboard: bridge::config::DashboardConfig,
     /// What is kept of people.
     pub privacy: bridge::config::PrivacyConfig,
     /// Where the rules stand.

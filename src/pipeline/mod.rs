@@ -16,5 +16,6 @@ pub mod normalizer; // Stripe's webhooks become events
 pub mod erasure; // erases customers, message by message
 pub mod archive; // every event as a row
 pub mod risk; // reading a customer's risk
+pub mod second_chance; // whether a dead letter would be accepted today
 pub mod bookkeeper; // notes every hour how accounts stand
 pub mod interventions; // noting what people do about it

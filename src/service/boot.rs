@@ -305,6 +305,8 @@ impl Parts {
             signing_secrets,
             rates,
             intake,
+            letters: self.publisher(),
+            dashboard: self.config.dashboard.clone(),
             store: self.store.clone(),
             desk: self.risk_desk(worker),
             metrics: self.metrics.clone(),

@@ -3,6 +3,8 @@
 //! A letter keeps the original body and headers and says in headers of its own why and whence it came. What exceeds the
 //! server's limit together with those headers is cut; the original is still in its stream, and a replay takes it there.
 
+use std::time::Duration;
+
 use async_nats::{
     HeaderMap,
     header::NATS_MESSAGE_ID,
@@ -40,6 +42,7 @@ pub const MESSAGE_ID: &str = "Churnd-Message-Id";
 
 /// Headers that the server acts on or adds: they must not act again when the letter is stored or replayed.
 const SERVER_HEADERS: &str = "nats-";
+const HEARTBEAT: Duration = Duration::from_secs(1);
 const HEADERS_PER_LETTER: usize = 4 << 10;
 
 /// A message that could not be used.
@@ -115,6 +118,8 @@ pub struct Selection {
     pub account: Option<String>,
     /// Only those with this reason.
     pub reason: Option<String>,
+    /// Only those after this one.
+    pub after: StreamSequence,
     /// At most so many.
     pub limit: Option<usize>,
 }
@@ -173,13 +178,24 @@ pub enum ReplayError {
 /// Lists letters, oldest first; letters that come while it reads may be left out.
 pub async fn list(context: &Context, selection: &Selection) -> Result<Vec<StoredLetter>, StreamError> {
     let last = api::stream_info(context, DEAD).await?.state.last_seq;
+    let subject = format!("churn.dead.{}.*", selection.account.as_deref().unwrap_or("*"));
+    let from = StreamSequence(selection.after.0 + 1);
+    if erase::next_of(context, DEAD, &subject, from).await?.is_none() {
+        return Ok(Vec::new());
+    }
     let name = format!("churnd-dead-{}", Uuid::new_v4().simple());
-    let mut config = ReaderConfig::new(name, StreamSequence(0));
-    config.filter = Some(format!("churn.dead.{}.*", selection.account.as_deref().unwrap_or("*")));
+    let mut config = ReaderConfig::new(name, selection.after);
+    if selection.reason.is_none() {
+        config.batch = selection.limit.map_or(config.batch, |limit| limit.clamp(1, config.batch));
+    }
+    config.filter = Some(subject);
+    // Where others' letters follow, a heartbeat tells that nothing more comes.
+    config.heartbeat = HEARTBEAT;
     let mut reader = Reader::open(context, DEAD, config);
     let mut letters = Vec::new();
     let most = selection.limit.unwrap_or(usize::MAX);
-    while letters.len() < most && reader.position().0 < last {
+    let mut done = false;
+    while letters.len() < most && !done {
         let batch = match reader.next_batch().await {
             Ok(batch) => batch,
             // Letters are deleted when they are replayed, the oldest too.
@@ -187,6 +203,7 @@ pub async fn list(context: &Context, selection: &Selection) -> Result<Vec<Stored
             Err(ReaderError::Stream(error)) => return Err(error),
             Err(error) => return Err(StreamError::unavailable("listing the dead letters", error)),
         };
+        done = batch.caught_up_to.is_some() || batch.position.0 >= last;
         let stored = batch.messages.into_iter().map(|message| {
             let RawMessage { subject, payload, headers, sequence, stored_at, .. } = message;
             stored(sequence, stored_at, &subject, headers.as_ref(), payload)

@@ -51,7 +51,6 @@ pub(super) struct Posted {
     /// Who.
     pub(super) visitor: Visitor,
     /// What.
-    #[cfg_attr(test, expect(dead_code, reason = "the pages to come use it"))]
     pub(super) fields: Fields,
 }
 

@@ -7,7 +7,6 @@
 
 mod assets; // style and scripts, kept by browsers for good
 mod error; // what is shown when something is wrong
-#[cfg_attr(not(test), expect(dead_code, reason = "the pages to come use it"))]
 mod form; // what a visitor sends
 mod layout; // what all pages have
 mod session; // who is signed in
@@ -16,6 +15,7 @@ mod words; // money, times and levels as people read them
 mod chart; // drawings
 mod overview; // how the account stands
 mod worked; // which interventions kept customers
+mod system; // who works on what, and dead letters
 mod home; // an example of a page
 
 use axum::{
@@ -39,6 +39,8 @@ pub fn routes() -> Router<Bridge> {
         .route("/dashboard/", get(|| async { Redirect::permanent("/dashboard") }))
         .route("/dashboard/overview", get(overview::overview))
         .route("/dashboard/what-worked", get(worked::worked))
+        .route("/dashboard/system", get(system::system))
+        .route("/dashboard/system/replay", post(system::replay))
         .route("/dashboard/sign-in", get(sign_in::page).post(sign_in::sign_in))
         .route("/dashboard/sign-out", post(sign_in::sign_out))
         .route("/dashboard/assets/{name}", get(assets::asset))

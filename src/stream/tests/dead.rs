@@ -40,7 +40,12 @@ async fn letters_are_listed_replayed_and_then_gone() {
 
     let all = dead::list(&context, &Selection::default()).await.unwrap();
     assert_eq!(all.iter().map(|stored| stored.letter.sequence.0).collect::<Vec<_>>(), [5, 6, 7]);
-    let selection = Selection { account: Some("acme".to_owned()), reason: Some("not_json".to_owned()), limit: Some(5) };
+    let selection = Selection {
+        account: Some("acme".to_owned()),
+        reason: Some("not_json".to_owned()),
+        limit: Some(5),
+        ..Selection::default()
+    };
     let found = dead::list(&context, &selection).await.unwrap();
     assert_eq!(found.len(), 1);
     let stored = &found[0];

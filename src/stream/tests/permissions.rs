@@ -7,7 +7,7 @@ use crate::{
     event::ids::{AccountId, StreamSequence},
     stream::{
         ALERTS, DEAD, RISK_STREAM, WEBHOOKS,
-        dead::{self, DeadLetter},
+        dead::{self, DeadLetter, Selection},
         erase,
         reader::{Reader, ReaderConfig, check_rollback},
     },
@@ -78,6 +78,14 @@ async fn each_part_can_do_its_work_with_the_shipped_permissions() {
     let ack = dead::publish(&publisher, &letter).await.unwrap();
     assert_eq!((ack.stream.as_str(), dead::list(&daemon, &Default::default()).await.unwrap().len()), (DEAD, 1));
     dead::replay(&publisher, ack.sequence).await.unwrap();
+    // The dashboard shows letters and replays them.
+    let letter = DeadLetter { stage: "again".to_owned(), sequence: StreamSequence(2), ..letter };
+    let ack = dead::publish(&publisher, &letter).await.unwrap();
+    let own = Selection { account: Some("acme".to_owned()), limit: Some(2), ..Selection::default() };
+    assert_eq!(within(dead::list(bridge.context(), &own)).await.unwrap().len(), 1);
+    within(dead::replay(&bridge, ack.sequence)).await.unwrap();
+    assert_eq!(within(dead::list(bridge.context(), &own)).await.unwrap().len(), 0);
+    assert!(dead::get(bridge.context(), ack.sequence).await.unwrap().is_none());
     erasing(&daemon).await;
 }
 
