@@ -13,6 +13,7 @@ mod doctor; // what is wrong, and the next step
 mod key; // who may come in
 mod lines; // files of events, line by line
 mod migrate; // the tables
+mod notify; // what would be sent
 mod output; // what is printed
 mod provision; // the streams
 mod publish; // importing history
@@ -63,6 +64,9 @@ pub enum Command {
     /// Fetch what was missed from Stripe
     #[command(subcommand)]
     Stripe(stripe::Command),
+    /// Look at the messages that alerts become
+    #[command(subcommand)]
+    Notify(notify::Command),
     /// Publish a file of events: the way to import history
     Publish(publish::Options),
     /// Score a file of events, without any server
@@ -84,6 +88,7 @@ impl Command {
             Self::Dev(options) => options.run(),
             Self::Check(options) => options.run(),
             Self::Score(options) => options.run(),
+            Self::Notify(command) => command.run(),
             Self::Provision(options) => brief(options.run()),
             Self::Migrate(options) => brief(options.run()),
             Self::Doctor(options) => brief(options.run()),

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     alert::Alert,
-    words::{at_risk, capital, counted, day, line, moment, money, name, silence},
+    words::{at_risk, capital, counted, line, moment, money, name, silence},
 };
 use crate::{
     engine::{alert::AlertKind, checkpoint::Level},
@@ -297,9 +297,10 @@ fn headline(alert: &Alert, customer: &str) -> String {
         }
         AlertKind::CustomerChurned => format!("Churned: {customer}{monthly}"),
         AlertKind::CustomerRecovered => format!("Back again: {customer}, score {score} ({})", alert.level.as_str()),
-        AlertKind::IngestAnomaly => {
-            format!("Tracking may be broken: events of account {} since {}", alert.account, day(alert.at, alert.at))
+        AlertKind::IngestAnomaly if alert.level == Level::Low => {
+            format!("Events are back: tracking of account {} works again", alert.account)
         }
+        AlertKind::IngestAnomaly => format!("Tracking may be broken: events of account {} are missing", alert.account),
     }
 }
 
@@ -313,6 +314,7 @@ fn change(alert: &Alert) -> String {
 /// What to do where no factor says it.
 fn action_of(alert: &Alert) -> String {
     let action = match alert.kind {
+        AlertKind::IngestAnomaly if alert.level == Level::Low => "",
         AlertKind::IngestAnomaly => "Check that your services still send events, and that their keys are valid",
         AlertKind::CustomerChurned => "Ask why, and offer a way back",
         AlertKind::RiskRaised | AlertKind::RiskLowered | AlertKind::CustomerRecovered => "",

@@ -12,6 +12,7 @@ pub mod webhook; // signed, to a URL
 mod slack; // to a Slack channel
 mod mail; // to mailboxes
 pub mod sender; // one try, whatever kind of target
+pub mod preview; // what would be sent
 mod words; // amounts, instants and names as people read them
 pub mod templates; // the texts, built in or a channel's own
 pub mod sample; // one of each kind, to look at

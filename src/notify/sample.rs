@@ -45,8 +45,8 @@ const RECOVERED: &str = r#"{"type":"io.churnd.alert.v1","id":"3q1v8l2m3n4o5p6q7r
     "at":"2026-11-22T14:08:00Z","scale":"0 safe, 100 at risk"}"#;
 const ANOMALY: &str = r#"{"type":"io.churnd.alert.v1","id":"4q1v8l2m3n4o5p6q7r8s9t0u1v","account":"demo","customerId":null,
     "kind":"ingest.anomaly","level":"high","previousLevel":"low","score":0,"previousScore":0,
-    "factors":["No event since 22 November 2026, 08:00 UTC; about 1,200 an hour were usual"],"details":[],
-    "suggestedAction":"Check that your services still send events, and that their keys are valid","mrr":null,"forecast":[],
+    "factors":["Events fell to 0 in the last 60 minutes, usually about 1,200: tracking may be broken"],"details":[],
+    "suggestedAction":"Check whether tracking still sends events; alerts about missing logins and usage are held back until it does","mrr":null,"forecast":[],
     "at":"2026-11-22T14:09:00Z","scale":"0 safe, 100 at risk"}"#;
 
 /// A notice of a kind.

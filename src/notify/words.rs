@@ -54,7 +54,7 @@ fn grouped(number: u64) -> String {
 }
 
 /// `3 December`, with its year where that is not the year of `seen_from`.
-pub(super) fn day(at: Timestamp, seen_from: Timestamp) -> String {
+fn day(at: Timestamp, seen_from: Timestamp) -> String {
     let (Some(date), Some(from)) = (date(at), date(seen_from)) else { return at.to_string() };
     if date.year() == from.year() {
         date.strftime("%-d %B").to_string()

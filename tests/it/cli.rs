@@ -378,3 +378,34 @@ fn score_names_bad_lines_and_goes_on() {
         ["score", path.to_str().unwrap(), "--as-of", "2026-03-02T00:00:00Z", "--rules", rules.to_str().unwrap()];
     failed(&churnd(&with_rules).output().unwrap(), 78);
 }
+
+#[test]
+fn notify_preview_shows_what_would_be_sent() {
+    let scratch = Scratch::new();
+    let preview = |arguments: &[&str]| {
+        let all: Vec<&str> = ["notify", "preview"].iter().chain(arguments).copied().collect();
+        churnd(&all).output().unwrap()
+    };
+    let mail = succeeded(&preview(&["--public-url", "https://churn.example"]));
+    assert!(
+        mail.starts_with("Subject: High churn risk: ")
+            && mail.contains("https://churn.example/dashboard/customers/c-17")
+    );
+    assert!(succeeded(&preview(&["--format", "html", "--kind", "digest"])).starts_with("<!DOCTYPE html>"));
+    let slack: Value =
+        serde_json::from_str(&succeeded(&preview(&["--channel", "slack", "--kind", "churned"]))).unwrap();
+    assert_eq!(slack["blocks"][0]["text"]["text"], "Churned: Sample & Sons");
+    let digest = succeeded(&preview(&["--channel", "webhook", "--kind", "digest"]));
+    let file = scratch.write("digest.json", &digest);
+    let again = succeeded(&preview(&["--channel", "webhook", file.to_str().unwrap()]));
+    let alerts = |text: &str| serde_json::from_str::<Value>(text).unwrap()["alerts"].clone();
+    assert_eq!(alerts(&again), alerts(&digest), "alerts of a file are shown as they are");
+    let own = scratch.write("own.txt", "{{ alert.customer }} is at {{ alert.score }}");
+    let own = succeeded(&preview(&["--template-text", own.to_str().unwrap()]));
+    assert!(own.ends_with("Example Ltd is at 85\n"), "{own}");
+    let bad = scratch.write("bad.txt", "hello\n{{ alert.custmer }}");
+    let told = failed(&preview(&["--template-text", bad.to_str().unwrap()]), 1);
+    assert!(told.contains("the template of the text cannot be used: line 2: there is no such field"), "{told}");
+    failed(&preview(&["--channel", "webhook", "--format", "html"]), 1);
+    failed(&preview(&["/nowhere.json"]), 1);
+}

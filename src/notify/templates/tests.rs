@@ -129,23 +129,34 @@ fn missing_events_are_told_with_what_to_check() {
     check(
         Sample::Anomaly,
         expect![[r#"
-        Tracking may be broken: events of account demo since 22 November
-        ====
-        Tracking may be broken: events of account demo since 22 November
+            Tracking may be broken: events of account demo are missing
+            ====
+            Tracking may be broken: events of account demo are missing
 
-        Account: demo
-        Noticed: 22 November 2026, 14:09 UTC
+            Account: demo
+            Noticed: 22 November 2026, 14:09 UTC
 
-        Why:
-        - No event since 22 November 2026, 08:00 UTC; about 1,200 an hour were usual
+            Why:
+            - Events fell to 0 in the last 60 minutes, usually about 1,200: tracking may be broken
 
-        What to do: Check that your services still send events, and that their keys are valid
+            What to do: Check whether tracking still sends events; alerts about missing logins and usage are held back until it does
 
-        https://churn.example/dashboard
+            https://churn.example/dashboard
 
-        --
-        churnd, account demo. A score is 0 (safe) to 100 (at risk)."#]],
+            --
+            churnd, account demo. A score is 0 (safe) to 100 (at risk)."#]],
     );
+}
+
+#[test]
+fn events_that_are_back_are_no_alarm() {
+    let mut notice = sample::notice(Sample::Anomaly);
+    let alert = &mut notice.alerts[0].alert;
+    (alert.level, alert.suggested_action) = (crate::engine::checkpoint::Level::Low, None);
+    alert.factors = vec!["Events are back: 900 in the last 60 minutes, usually about 1,200".to_owned()];
+    let texts = render(&Templates::default(), &Wording::of(&notice, None));
+    assert_eq!(texts.subject, "Events are back: tracking of account demo works again");
+    assert!(!texts.text.contains("What to do"), "{}", texts.text);
 }
 
 #[test]
@@ -153,35 +164,35 @@ fn a_digest_lists_customers_by_what_is_at_risk() {
     check(
         Sample::Digest,
         expect![[r#"
-        5 changes: 1 churned, 1 at high risk (1,020.00 EUR, 14.70 USD a month)
-        ====
-        5 changes: 1 churned, 1 at high risk (1,020.00 EUR, 14.70 USD a month)
+            5 changes: 1 churned, 1 at high risk (1,020.00 EUR, 14.70 USD a month)
+            ====
+            5 changes: 1 churned, 1 at high risk (1,020.00 EUR, 14.70 USD a month)
 
-        churned: 1
-        high: 1
-        low: 2
-        MRR: 1,200.00 EUR, 148.00 USD, at risk: 1,020.00 EUR, 14.70 USD
+            churned: 1
+            high: 1
+            low: 2
+            MRR: 1,200.00 EUR, 148.00 USD, at risk: 1,020.00 EUR, 14.70 USD
 
-        * Tracking may be broken: events of account demo since 22 November
-          No event since 22 November 2026, 08:00 UTC; about 1,200 an hour were usual
-          To do: Check that your services still send events, and that their keys are valid
-          https://churn.example/dashboard
-        * High churn risk: Example Ltd, score 85 (was 40), 1,200.00 EUR a month
-          Recent payment failure; No login for 15 days; Negative support interaction
-          To do: Ask for a new payment method
-          https://churn.example/dashboard/customers/c-17
-        * Risk fell to low: c-18, score 30 (was 70)
-          No login for 20 days
-          To do: Send re-engagement email
-          https://churn.example/dashboard/customers/c-18
-        * Churned: Sample & Sons
-          To do: Ask why, and offer a way back
-          https://churn.example/dashboard/customers/c-19
-        * Back again: c-20, score 0 (low)
-          https://churn.example/dashboard/customers/c-20
+            * Tracking may be broken: events of account demo are missing
+              Events fell to 0 in the last 60 minutes, usually about 1,200: tracking may be broken
+              To do: Check whether tracking still sends events; alerts about missing logins and usage are held back until it does
+              https://churn.example/dashboard
+            * High churn risk: Example Ltd, score 85 (was 40), 1,200.00 EUR a month
+              Recent payment failure; No login for 15 days; Negative support interaction
+              To do: Ask for a new payment method
+              https://churn.example/dashboard/customers/c-17
+            * Risk fell to low: c-18, score 30 (was 70)
+              No login for 20 days
+              To do: Send re-engagement email
+              https://churn.example/dashboard/customers/c-18
+            * Churned: Sample & Sons
+              To do: Ask why, and offer a way back
+              https://churn.example/dashboard/customers/c-19
+            * Back again: c-20, score 0 (low)
+              https://churn.example/dashboard/customers/c-20
 
-        --
-        churnd, account demo. A score is 0 (safe) to 100 (at risk)."#]],
+            --
+            churnd, account demo. A score is 0 (safe) to 100 (at risk)."#]],
     );
 }
 
