@@ -15,7 +15,10 @@ use crate::{
     engine::{
         alert::AlertKind,
         checkpoint::Level,
-        fleet::{self, ACCOUNT_TOKEN, Judgement, Outage, Outages, Policy, SLOTS_KEPT, Volume, slot_of, slots_judged},
+        fleet::{
+            self, ACCOUNT_TOKEN, Judgement, Outage, Outages, Policy, SLOTS_KEPT, Volume, slot_of, slots_compared,
+            slots_now,
+        },
     },
     event::{
         ids::{AccountId, PartitionId, StreamSequence},
@@ -58,6 +61,13 @@ struct Mark {
     last: StreamSequence,
 }
 
+/// What came on the days that volumes are compared with: the same for as long as slot and guards are.
+struct Days {
+    slot: i64,
+    guards: Vec<Guard>,
+    volumes: BTreeMap<AccountId, Volume>,
+}
+
 /// Judges the accounts' volumes.
 pub struct FleetGuard {
     store: Store,
@@ -69,6 +79,7 @@ pub struct FleetGuard {
     policy: Policy,
     fleet: watch::Sender<Fleet>,
     mark: Option<Mark>,
+    days: Option<Days>,
 }
 
 impl FleetGuard {
@@ -83,7 +94,7 @@ impl FleetGuard {
         policy: Policy,
     ) -> anyhow::Result<Self> {
         let fleet = watch::Sender::default();
-        let guard = Self { store, publisher, metrics, now, outbox, partitions, policy, fleet, mark: None };
+        let guard = Self { store, publisher, metrics, now, outbox, partitions, policy, fleet, mark: None, days: None };
         guard.load().await?;
         Ok(guard)
     }
@@ -153,7 +164,33 @@ impl FleetGuard {
     }
 
     /// Judges every account as of `now`; says whether anything was found by this instance.
-    async fn judge(&self, now: Timestamp, guards: &[Guard]) -> anyhow::Result<bool> {
+    async fn judge(&mut self, now: Timestamp, guards: &[Guard]) -> anyhow::Result<bool> {
+        let fits = |days: &Days| days.slot == slot_of(now) && days.guards == guards;
+        let days = match self.days.take().filter(fits) {
+            Some(days) => days,
+            None => self.load_days(now, guards).await?,
+        };
+        let wanted: Vec<_> = days.volumes.keys().map(|account| (account, slots_now(now))).collect();
+        let mut current = self.store.volumes(&wanted).await?;
+        let mut found = false;
+        for (account, compared) in &days.volumes {
+            let mut volume = current.remove(account).unwrap_or_default();
+            volume.first = compared.first;
+            volume.slots.extend(&compared.slots);
+            let of_account = || guards.iter().filter(|guard| guard.account == *account);
+            let outages: Vec<Outage> = of_account().map(|guard| guard.outage).collect();
+            let open = of_account().find(|guard| guard.outage.until.is_none());
+            let judgement = fleet::assess(&volume, &outages, self.policy, now);
+            found |= self.act(account, judgement, open, now).await?;
+        }
+        self.days = Some(days);
+        if found {
+            self.outbox.look();
+        }
+        Ok(found)
+    }
+
+    async fn load_days(&self, now: Timestamp, guards: &[Guard]) -> anyhow::Result<Days> {
         let firsts = self.store.first_slots().await?;
         let mut outages: BTreeMap<&AccountId, Vec<Outage>> =
             firsts.keys().map(|account| (account, Vec::new())).collect();
@@ -162,21 +199,15 @@ impl FleetGuard {
         }
         let wanted: Vec<_> = outages
             .iter()
-            .flat_map(|(account, outages)| slots_judged(outages, now).into_iter().map(move |slots| (*account, slots)))
+            .flat_map(|(account, outages)| slots_compared(outages, now).into_iter().map(move |slots| (*account, slots)))
             .collect();
-        let volumes = self.store.volumes(&wanted).await?;
-        let mut found = false;
-        for (account, outages) in &outages {
-            let slots = volumes.get(*account).map(|volume| volume.slots.clone()).unwrap_or_default();
-            let volume = Volume { first: firsts.get(*account).copied(), slots };
-            let judgement = fleet::assess(&volume, outages, self.policy, now);
-            let open = guards.iter().find(|guard| guard.account == **account && guard.outage.until.is_none());
-            found |= self.act(account, judgement, open, now).await?;
-        }
-        if found {
-            self.outbox.look();
-        }
-        Ok(found)
+        let mut found = self.store.volumes(&wanted).await?;
+        let volumes = outages.keys().map(|account| {
+            let first = firsts.get(*account).copied();
+            let slots = found.remove(*account).unwrap_or_default().slots;
+            ((*account).clone(), Volume { first, slots })
+        });
+        Ok(Days { slot: slot_of(now), guards: guards.to_vec(), volumes: volumes.collect() })
     }
 
     /// Stores what follows from a judgement; `false` if nothing does, or another instance was faster.

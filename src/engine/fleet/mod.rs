@@ -108,13 +108,18 @@ impl DaysBack {
     }
 }
 
-/// The slots that [`assess`] looks at, as ranges that do not overlap.
-pub fn slots_judged(outages: &[Outage], now: Timestamp) -> Vec<Range<i64>> {
+/// The slots whose events are judged as of `now`.
+pub fn slots_now(now: Timestamp) -> Range<i64> {
+    let end = slot_of(now);
+    end - JUDGED..end + 1
+}
+
+/// The slots that [`assess`] compares them with, as ranges that do not overlap. Nothing comes into these any more.
+pub fn slots_compared(outages: &[Outage], now: Timestamp) -> Vec<Range<i64>> {
     let end = slot_of(now);
     let back = DaysBack::of(open(outages), end);
     let days = (back.recent..back.recent + WEEK - 1).chain([back.week, WEEK]);
     let mut ranges: Vec<Range<i64>> = days.map(|days| slots_around(end - days * SLOTS_A_DAY)).collect();
-    ranges.push(end - JUDGED..end + 1);
     ranges.sort_unstable_by_key(|range| range.start);
     ranges.dedup();
     ranges
@@ -140,7 +145,7 @@ fn open(outages: &[Outage]) -> Option<&Outage> {
 /// days known counts, and only next to nothing is a collapse: it may be the first weekend.
 pub fn assess(volume: &Volume, outages: &[Outage], policy: Policy, now: Timestamp) -> Judgement {
     let end = slot_of(now);
-    let seen = volume.sum(end - JUDGED..end + 1);
+    let seen = volume.sum(slots_now(now));
     let open = open(outages);
     let usual = usual(volume, outages, &DaysBack::of(open, end), end);
     let reaches = |percent: u64, of: u64| u128::from(seen) * 100 >= u128::from(percent) * u128::from(of);

@@ -247,7 +247,8 @@ proptest! {
         volume in drawn_volume(), outages in drawn_outages(), slot in 0..26 * DAY,
     ) {
         let now = at(MONDAY + slot);
-        let ranges = slots_judged(&outages, now);
+        let mut ranges = slots_compared(&outages, now);
+        ranges.push(slots_now(now));
         for (place, range) in ranges.iter().enumerate() {
             prop_assert!(ranges[..place].iter().all(|other| other.end <= range.start || range.end <= other.start));
         }

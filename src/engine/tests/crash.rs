@@ -2,7 +2,10 @@
 //!
 //! What the store holds in the end is what an undisturbed run stores, and every message is counted once.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    sync::Arc,
+};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
@@ -15,13 +18,14 @@ use crate::{
     engine::{
         alert::AlertMemory,
         checkpoint::{Checkpoint, Counters, OutboxKind, OutboxRow},
+        fleet::{Outage, Outages},
         partition::{Admission, Incoming, Partition, Slot},
         snapshot,
-        state::CustomerState,
+        state::{Applied, CustomerState},
     },
     event::{
         decode::{Encoding, decode},
-        ids::{CustomerId, PartitionId, StreamSequence},
+        ids::{AccountId, CustomerId, PartitionId, StreamSequence},
         subject,
         time::Timestamp,
     },
@@ -33,6 +37,7 @@ const CUSTOMERS: [&str; 5] = ["acme", "blue & co", "cus_1", "cus_2", "delta"];
 struct Message {
     customer: &'static str,
     event: Option<(Timestamp, Value)>,
+    stored_at: Timestamp,
 }
 
 /// What survives a crash.
@@ -42,6 +47,8 @@ struct Store {
     watermark: usize,
     counters: Counters,
     outbox: Vec<OutboxRow>,
+    /// Events by slot.
+    volume: BTreeMap<i64, u64>,
     unpublished: VecDeque<OutboxRow>,
 }
 
@@ -54,6 +61,9 @@ struct World {
     read: usize,
     /// A checkpoint that is under way, and up to where it goes.
     under_way: Option<(Checkpoint, usize)>,
+    /// The slot of each message that is live usage and changed a state.
+    live: BTreeMap<u64, i64>,
+    outages: Arc<Outages>,
     now: Timestamp,
 }
 
@@ -66,6 +76,8 @@ impl World {
             partition: started(&Store::default(), START),
             read: 0,
             under_way: None,
+            live: BTreeMap::new(),
+            outages: Arc::default(),
             now: START,
         }
     }
@@ -74,13 +86,20 @@ impl World {
         let Some(message) = self.stream.get(self.read) else { return };
         self.read += 1;
         let sequence = StreamSequence(self.read as u64);
-        let (customer, event) = (message.customer, message.event.clone());
+        let (customer, event, stored_at) = (message.customer, message.event.clone(), message.stored_at);
         let Some((at, body)) = event else { return self.partition.count_dead() };
         let (text, mut scratch) = (body.to_string(), Vec::new());
         let event = decode(text.as_bytes(), Encoding::Json, &mut scratch).unwrap();
         let customer = CustomerId::parse(customer).unwrap();
         let slot = self.slot(&format!("a.{}", subject::encode(&customer)), Some(&customer)).unwrap();
-        self.partition.apply(slot, Incoming { event: &event, at, sequence, stored_at: self.now }, self.now);
+        let applied = self.partition.apply(slot, Incoming { event: &event, at, sequence, stored_at }, self.now);
+        let is_ours = ["subscription_linked", "subscription_transferred"].contains(&&*event.name);
+        let is_live = body["facts"].is_null() && !is_ours && stored_at.millis_since(at) <= HOUR;
+        if is_live && applied == Applied::Applied {
+            self.live.insert(sequence.0, stored_at.millis().div_euclid(HOUR / 4));
+        } else {
+            self.live.remove(&sequence.0);
+        }
     }
 
     fn slot(&mut self, key: &str, customer: Option<&CustomerId>) -> Option<Slot> {
@@ -135,9 +154,27 @@ impl World {
                 let customer = CUSTOMERS.into_iter().find(|id| *id == row.customer.as_str()).unwrap();
                 let body: Value = serde_json::from_slice(&row.body).unwrap();
                 let at = body["timestamp"].as_str().unwrap().parse().unwrap();
-                self.stream.push(Message { customer, event: Some((at, body)) });
+                self.stream.push(Message { customer, event: Some((at, body)), stored_at: self.now });
             }
         }
+    }
+
+    /// Events stop coming, or come again.
+    fn turn_tracking(&mut self) {
+        let account = AccountId::parse("a").unwrap();
+        let mut outages = Outages::default();
+        let mut known = self.outages.of("a").to_vec();
+        match known.iter_mut().find(|outage| outage.until.is_none()) {
+            Some(open) => open.until = Some(self.now),
+            None => known.push(Outage { from: self.now, until: None, expected: 0 }),
+        }
+        known.into_iter().for_each(|outage| outages.add(&account, outage));
+        self.know_outages(outages);
+    }
+
+    fn know_outages(&mut self, outages: Outages) {
+        self.outages = Arc::new(outages);
+        self.partition.set_outages(Arc::clone(&self.outages));
     }
 
     /// The process ends here; its checkpoint under way may stand or not, and what it publishes may wait for the next one.
@@ -146,12 +183,14 @@ impl World {
             self.store.take(checkpoint, upto);
         }
         self.partition = started(&self.store, self.now);
+        self.partition.set_outages(Arc::clone(&self.outages));
         self.read = self.store.watermark;
         self.publish();
     }
 
     /// Reads to the end and waits until what was held back is told, days after the last event.
     fn finish(&mut self) {
+        self.know_outages(Outages::default());
         self.pass(START.plus_millis(75 * DAY).millis_since(self.now).max(0));
         for _ in 0..4 {
             self.begin_checkpoint();
@@ -196,6 +235,10 @@ impl Store {
         mine.late += checkpoint.counters.late;
         mine.dead += checkpoint.counters.dead;
         mine.suppressed += checkpoint.counters.suppressed;
+        for row in checkpoint.volume {
+            assert_eq!(row.account.as_str(), "a");
+            *self.volume.entry(row.slot).or_default() += row.events;
+        }
         self.unpublished.extend(checkpoint.outbox.iter().filter(|row| row.kind == OutboxKind::Event).cloned());
         self.outbox.extend(checkpoint.outbox);
     }
@@ -217,15 +260,16 @@ fn published(random: &mut StdRng) -> Vec<Message> {
         for (at, body) in events(random, of_stripe).into_iter().take(7) {
             let body = drawn::with_id(body, format!("{customer}-{}", messages.len()));
             let times = if random.random_bool(0.1) { 2 } else { 1 };
-            messages.extend((0..times).map(|_| Message { customer, event: Some((at, body.clone())) }));
+            let stored_at = at.plus_millis(if random.random_bool(0.3) { HOUR + 1 } else { 1_000 });
+            messages.extend((0..times).map(|_| Message { customer, event: Some((at, body.clone())), stored_at }));
         }
     }
     for (customer, stripe_customer) in [("acme", "cus_1"), ("delta", "cus_2"), ("acme", "cus_1")] {
         let body = json!({ "event": "identify", "id": format!("link-{customer}"),
             "properties": { "stripeCustomerId": stripe_customer }, "timestamp": START });
-        messages.push(Message { customer, event: Some((START, body)) });
+        messages.push(Message { customer, event: Some((START, body)), stored_at: START });
     }
-    messages.extend((0..3).map(|_| Message { customer: "acme", event: None }));
+    messages.extend((0..3).map(|_| Message { customer: "acme", event: None, stored_at: START }));
     messages
 }
 
@@ -243,7 +287,7 @@ fn live(seed: u64, crashes: bool) -> World {
     let mut random = StdRng::seed_from_u64(seed ^ u64::from(crashes) << 40);
     let mut world = World::new();
     while !messages.is_empty() {
-        match random.random_range(0..20) {
+        match random.random_range(0..21) {
             0..6 => {
                 let place = random.random_range(0..messages.len());
                 world.stream.push(messages.swap_remove(place));
@@ -253,6 +297,7 @@ fn live(seed: u64, crashes: bool) -> World {
             15 => world.commit(),
             16 => world.pass(*[1, 4_000, HOUR, 30 * HOUR].choose(&mut random).unwrap()),
             17 => drop(world.partition.evict(random.random_range(0..4))),
+            18 => world.turn_tracking(),
             _ if crashes => world.crash(random.random_bool(0.5)),
             _ => {}
         }
@@ -277,6 +322,9 @@ fn crashes_change_nothing() {
             assert_eq!(received, applied + duplicate + late + dead + suppressed, "seed {seed}");
             assert_eq!((received, dead), (world.stream.len() as u64, 3), "seed {seed}: each message counts once");
             alerts_are_told(world, seed);
+            let mut live = BTreeMap::new();
+            world.live.values().for_each(|slot| *live.entry(*slot).or_default() += 1);
+            assert_eq!(world.store.volume, live, "seed {seed}: what is live counts once");
         }
     }
     assert_eq!(moved, 600, "both Stripe customers are linked in each world");
