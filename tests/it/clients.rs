@@ -8,6 +8,13 @@ use std::{
     time::Duration,
 };
 
+use churnd::{
+    event::ids::StreamSequence,
+    stream::{
+        dead::{self, DeadLetter},
+        publisher::Publisher,
+    },
+};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -227,4 +234,44 @@ async fn everything_that_the_api_describes_is_so() {
     assert_eq!(answer.status, 202, "{}", answer.text());
     observer.caught_up(SOON).await;
     stage.play("schemathesis_run.py").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_about_account_and_system_can_be_seen_and_used_by_everybody() {
+    let stage = Stage::set().await;
+    let observer = Observer::of(&stage.cluster).await;
+    let at = stage.daemon.address();
+    for customer in ["c-1", "c-2"] {
+        let failed = json!({"customerId": customer, "event": "payment_failed"});
+        let answer = http::post_json(at, "/api/track", &stage.keys["secret"], &failed).await.unwrap();
+        assert_eq!(answer.status, 202, "{}", answer.text());
+    }
+    observer.caught_up(SOON).await;
+    let begun = json!({"action": "Ring them", "type": "call"});
+    let answer = http::post_json(at, "/api/customers/c-1/interventions", &stage.keys["secret"], &begun).await.unwrap();
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    // One letter that is good now, as after a fault of ours, and one that is not.
+    let publisher = Publisher::new(async_nats::connect(stage.cluster.nats.url()).await.unwrap(), 8);
+    for (sequence, body) in [(1, r#"{"event":"login"}"#), (2, "no json")] {
+        let letter = DeadLetter {
+            dead_subject: format!("churn.dead.{ACCOUNT}.c-3"),
+            reason: "unknown_account".to_owned(),
+            detail: "the account was not known".to_owned(),
+            stage: "decode".to_owned(),
+            subject: format!("churn.events.{ACCOUNT}.c-3"),
+            stream: "CHURN_EVENTS".to_owned(),
+            sequence: StreamSequence(sequence),
+            payload: body.into(),
+            headers: None,
+        };
+        dead::publish(&publisher, &letter).await.unwrap();
+    }
+    let report = stage.play("dashboard_pages.mjs").await;
+    assert_eq!(
+        (&report["checked"], &report["before"], &report["after"]),
+        (&json!(9), &json!(2), &json!(1)),
+        "{report}"
+    );
+    observer.caught_up(SOON).await;
+    assert_eq!(observer.risk("c-3", None).await.unwrap()["score"], 0, "the replayed event counts");
 }
