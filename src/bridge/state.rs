@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
     config::{DashboardConfig, PrivacyConfig, SegmentConfig, TrackingConfig},
+    dashboard::live::Live,
     intake::Intake,
     keys::KeyRing,
     rate::RateLimits,
@@ -53,6 +54,8 @@ pub struct Parts {
     pub privacy: PrivacyConfig,
     /// Where users reach this server from outside, without a path.
     pub public_url: Option<String>,
+    /// The dashboard's pages that are open.
+    pub live: Live,
 }
 
 impl Bridge {

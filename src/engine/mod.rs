@@ -28,6 +28,7 @@ pub mod snapshot;
 pub(crate) mod resident;
 pub mod partition;
 pub mod offline;
+pub mod replay;
 
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,7 @@ use super::{clock::Clock, gauges::Gauges, interventions, lifecycle::Lifecycle, r
 use crate::{
     bridge::{
         Bridge,
+        dashboard::live::Live,
         health::{Check, Operations},
         intake::Intake,
         keys::KeyRing,
@@ -299,6 +300,8 @@ impl Parts {
         let closing = self.lifecycle.closing().clone();
         self.lifecycle.spawn_front("keys", keys.clone().run(closing.clone()));
         self.lifecycle.spawn_front("signing secrets", signing_secrets.clone().run(closing.clone()));
+        let live = Live::new(jetstream::new(self.asking.clone()), closing.clone());
+        self.lifecycle.spawn_front("live pages", live.clone().run());
         self.lifecycle.spawn_front("rate limits", rates.clone().run(closing));
         Ok(Bridge::new(state::Parts {
             keys,
@@ -317,6 +320,7 @@ impl Parts {
             dropped: DroppedTail::default(),
             privacy: self.config.privacy.clone(),
             public_url: self.config.http.public_url.clone(),
+            live,
         }))
     }
 

@@ -1,4 +1,4 @@
-//! Who is signed in at the dashboard: sessions by the SHA-256 of their cookies.
+//! The dashboard's own tables: sessions by the SHA-256 of their cookies, and which alerts somebody has seen.
 //!
 //! A session counts while its key does: whoever revokes a key ends its sessions with the same statement. Times are the
 //! database's, so all instances agree on when a session ends.
@@ -16,9 +16,9 @@ use super::{
     Store,
     error::StoreError,
     keys::random_text,
-    values::{PgText, RowReader},
+    values::{PgText, PgTime, RowReader, row_limit},
 };
-use crate::event::ids::AccountId;
+use crate::event::{ids::AccountId, time::Timestamp};
 
 /// How long a session lasts after it was last used.
 const SESSION_SECONDS: u32 = 12 * 3_600;
@@ -150,5 +150,70 @@ impl Store {
     pub async fn end_session(&self, hash: SessionHash) -> Result<(), StoreError> {
         self.statement("end a session", END, &[&&hash.0[..]]).await?;
         Ok(())
+    }
+}
+
+/// An alert that somebody took note of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledgement {
+    /// The alert.
+    pub alert_id: String,
+    /// Who.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// An alert's message is known as `<account>:alert:<id>`.
+const ACKNOWLEDGE: &str = "INSERT INTO acknowledgements (account, alert_id, token, acknowledged_by, at)
+    SELECT o.account, $3::text, o.token, $4::text, $5::timestamptz FROM outbox o
+    WHERE o.message_id = $1 || ':alert:' || $3 AND o.account = $1 AND o.token = $2 AND o.kind <> 'event'
+      AND NOT EXISTS (SELECT FROM suppressions x WHERE x.account = $1 AND x.hash = $6::bytea)
+    ON CONFLICT (account, alert_id) DO NOTHING";
+const ACKNOWLEDGEMENTS: &str = "SELECT account, alert_id, acknowledged_by, at FROM acknowledgements
+    WHERE account = $1 AND token = $2 ORDER BY at DESC, alert_id LIMIT $3";
+
+impl Store {
+    /// Notes that somebody saw a customer's alert; who was first stays. Nothing happens if there is no such alert.
+    pub async fn acknowledge(
+        &self,
+        account: &AccountId,
+        token: &str,
+        alert_id: &str,
+        by: &str,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let key = self.suppression_key().await?;
+        let parameters: [&(dyn ToSql + Sync); 6] = [
+            &account.as_str(),
+            &token,
+            &PgText(alert_id),
+            &PgText(by),
+            &PgTime(at),
+            &key.customer(account.as_str(), token),
+        ];
+        self.statement("acknowledge an alert", ACKNOWLEDGE, &parameters).await?;
+        Ok(())
+    }
+
+    /// Which of a customer's alerts somebody saw.
+    pub async fn acknowledgements_of(
+        &self,
+        account: &AccountId,
+        token: &str,
+        limit: usize,
+    ) -> Result<Vec<Acknowledgement>, StoreError> {
+        let parameters: [&(dyn ToSql + Sync); 3] = [&account.as_str(), &token, &row_limit(limit)];
+        let rows = self.statement("load acknowledgements", ACKNOWLEDGEMENTS, &parameters).await?;
+        rows.iter()
+            .map(|row| {
+                let row = RowReader { table: "acknowledgements", row };
+                Ok(Acknowledgement {
+                    alert_id: row.text("alert_id")?,
+                    by: row.text("acknowledged_by")?,
+                    at: row.time("at")?,
+                })
+            })
+            .collect()
     }
 }

@@ -38,12 +38,13 @@ const PENDING: &str =
     "SELECT DISTINCT ON (event_id) event_id, body, at FROM stripe_pending WHERE account = $1 ORDER BY event_id";
 
 /// By `$2`, the customers' tokens.
-const BY_TOKEN: [&str; 6] = [
+const BY_TOKEN: [&str; 7] = [
     "DELETE FROM deliveries d USING outbox o WHERE o.account = $1 AND o.token = ANY ($2::text[]) AND d.account = o.account
         AND d.alert_id = split_part(o.message_id, ':alert:', 2)",
     "DELETE FROM outbox WHERE account = $1 AND token = ANY ($2::text[])",
     "DELETE FROM customer_states WHERE account = $1 AND token = ANY ($2::text[])",
     "DELETE FROM risk_scores WHERE account = $1 AND token = ANY ($2::text[])",
+    "DELETE FROM acknowledgements WHERE account = $1 AND token = ANY ($2::text[])",
     "DELETE FROM interventions WHERE account_id = $1 AND token = ANY ($2::text[])",
     "DELETE FROM events WHERE account = $1 AND token = ANY ($2::text[])",
 ];

@@ -32,7 +32,8 @@ pub mod customers; // lists of customers, and who they are
 pub mod interventions; // what people did about a risk
 pub mod report; // what of it worked
 pub mod overview; // how accounts stand, and stood
-pub mod dashboard; // who is signed in
+pub mod dashboard; // who is signed in, who saw which alert
+pub mod trend; // how customers came to their scores
 pub mod channels; // where alerts go, and which of them
 pub mod subject_access; // what else is stored of a customer
 

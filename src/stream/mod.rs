@@ -12,6 +12,7 @@ pub mod reader;
 pub mod publisher;
 pub mod dead;
 pub mod risk_kv;
+pub mod risk_watch;
 pub mod durable;
 pub mod erase;
 pub mod service;

@@ -17,10 +17,11 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// Each file with its type.
-const FILES: [(&str, &str, &str); 4] = [
+const FILES: [(&str, &str, &str); 5] = [
     ("dashboard.css", CSS, include_str!("assets/dashboard.css")),
     ("charts.css", CSS, include_str!("assets/charts.css")),
     ("dashboard.js", SCRIPT, include_str!("assets/dashboard.js")),
+    ("live.js", SCRIPT, include_str!("assets/live.js")),
     ("icon.svg", SVG, include_str!("assets/icon.svg")),
 ];
 

@@ -16,7 +16,12 @@ mod chart; // drawings
 mod overview; // how the account stands
 mod worked; // which interventions kept customers
 mod system; // who works on what, and dead letters
-mod home; // an example of a page
+pub mod live; // telling open pages that something changed
+mod customers; // the list of customers at risk
+mod customer; // one customer
+mod score_chart; // a score over time
+mod timeline; // what happened with a customer
+mod act; // what visitors do about it
 
 use axum::{
     Router,
@@ -35,14 +40,19 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// All pages.
 pub fn routes() -> Router<Bridge> {
     Router::new()
-        .route("/dashboard", get(home::home))
+        .route("/dashboard", get(customers::customers))
         .route("/dashboard/", get(|| async { Redirect::permanent("/dashboard") }))
         .route("/dashboard/overview", get(overview::overview))
         .route("/dashboard/what-worked", get(worked::worked))
         .route("/dashboard/system", get(system::system))
         .route("/dashboard/system/replay", post(system::replay))
+        .route("/dashboard/customers/{token}", get(customer::customer))
+        .route("/dashboard/customers/{token}/alerts/{alert}/acknowledge", post(act::acknowledge))
+        .route("/dashboard/customers/{token}/interventions", post(act::begin))
+        .route("/dashboard/customers/{token}/interventions/{id}/close", post(act::end))
         .route("/dashboard/sign-in", get(sign_in::page).post(sign_in::sign_in))
         .route("/dashboard/sign-out", post(sign_in::sign_out))
+        .route("/dashboard/live", get(live::live))
         .route("/dashboard/assets/{name}", get(assets::asset))
         .route("/dashboard/{*path}", any(no_page))
         .method_not_allowed_fallback(not_that_way)

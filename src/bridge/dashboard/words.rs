@@ -103,7 +103,6 @@ impl HtmlSafe for Badge {}
 
 /// A score as a bar, beside its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "the pages to come use it"))]
 pub(super) struct Bar {
     pub(super) score: u8,
     pub(super) level: Level,

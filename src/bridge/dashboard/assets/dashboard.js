@@ -1,7 +1,7 @@
 // What every page does: instants in the visitor's own zone.
 
 /** Writes instants of a part of the page as the visitor's language and zone have them; the exact one is the title. */
-export function localize(root = document) {
+function localize(root = document) {
   const moment = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
   const day = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium' });
   for (const time of root.querySelectorAll('time[datetime]')) {
@@ -13,3 +13,5 @@ export function localize(root = document) {
 }
 
 localize();
+// A part of the page was fetched anew.
+document.addEventListener('fresh', (event) => localize(event.target));
