@@ -106,15 +106,16 @@ impl FleetGuard {
 
     /// Judges until `stop`.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
-        let mut rounds = 0_u64;
+        let (mut rounds, mut failing) = (0_u64, false);
         loop {
-            match self.round().await {
-                Ok(()) => {}
-                Err(error) => {
-                    self.metrics.count_error("fleet", "judge");
-                    debug!("cannot judge the accounts' volumes, trying again: {error:#}");
+            let outcome = self.round().await;
+            if let Err(error) = &outcome {
+                self.metrics.count_error("fleet", "judge");
+                if !failing {
+                    warn!("cannot judge the accounts' volumes, trying again; the last judgements stand: {error:#}");
                 }
             }
+            failing = outcome.is_err();
             if rounds % ROUNDS_TO_CLEAN == ROUNDS_TO_CLEAN / 2 {
                 self.clean().await;
             }
