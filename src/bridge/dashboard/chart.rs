@@ -32,7 +32,7 @@ impl fmt::Display for Line {
         let span = self.to.millis_since(self.from).max(1) as f64;
         let x = |at: Timestamp| at.millis_since(self.from) as f64 / span * WIDTH;
         let y = |value: f64| HEIGHT - value / self.top.max(1.0) * HEIGHT;
-        open(formatter, "chart line", &self.label)?;
+        open(formatter, "chart curve", &self.label)?;
         grid(formatter)?;
         if let [(at, value)] = self.points.as_slice() {
             // One point has no length: a line as short as can be, with round ends.
@@ -75,7 +75,7 @@ pub(super) struct Bars {
 impl fmt::Display for Bars {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = WIDTH / self.bars.len().max(1) as f64;
-        open(formatter, "chart bars", &self.label)?;
+        open(formatter, "chart columns", &self.label)?;
         grid(formatter)?;
         for (number, (name, parts)) in self.bars.iter().enumerate() {
             let x = place * (number as f64 + (1.0 - BAR) / 2.0);
@@ -137,7 +137,7 @@ fn open(formatter: &mut fmt::Formatter<'_>, class: &str, label: &str) -> fmt::Re
 
 /// Lines at the upper end, in the middle and at nought.
 fn grid(formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(formatter, "<path class=\"grid\" d=\"M0 0H{WIDTH}M0 {}H{WIDTH}M0 {HEIGHT}H{WIDTH}\"/>", HEIGHT / 2.0)
+    write!(formatter, "<path class=\"rule\" d=\"M0 0H{WIDTH}M0 {}H{WIDTH}M0 {HEIGHT}H{WIDTH}\"/>", HEIGHT / 2.0)
 }
 
 /// The least of 1, 2, 4, 5, 10, 20 … that is not below a number, so that half of it is a plain number too.
