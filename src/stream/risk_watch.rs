@@ -12,6 +12,7 @@ use async_nats::jetstream::{
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
+use uuid::Uuid;
 
 use super::{RISK_BUCKET, RISK_STREAM, StreamError, backoff::Backoff};
 
@@ -53,7 +54,9 @@ pub async fn watch(context: &Context, stop: &CancellationToken, tell: impl Fn(Ch
 }
 
 async fn open(context: &Context) -> Result<pull::Stream, StreamError> {
+    // Named, because the permission to create consumers goes by their stream and name.
     let config = pull::Config {
+        name: Some(format!("churnd-live-{}", Uuid::new_v4().simple())),
         ack_policy: AckPolicy::None,
         deliver_policy: DeliverPolicy::New,
         headers_only: true,

@@ -275,3 +275,13 @@ async fn the_pages_about_account_and_system_can_be_seen_and_used_by_everybody() 
     observer.caught_up(SOON).await;
     assert_eq!(observer.risk("c-3", None).await.unwrap()["score"], 0, "the replayed event counts");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboard_shows_an_event_within_two_seconds_and_can_be_used_by_everybody() {
+    let stage = Stage::set().await;
+    let report = stage.play("dashboard.mjs").await;
+    assert_eq!(report["checked"], 28, "{report}");
+    let took: Vec<i64> = report["took"].as_array().unwrap().iter().map(|took| took.as_i64().unwrap()).collect();
+    assert!(took.iter().any(|took| *took <= 2_000), "an event must be seen within 2 s: {took:?} ms");
+    assert!(report["marked"].as_i64() > Some(0), "what changed is marked: {report}");
+}

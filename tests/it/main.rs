@@ -23,6 +23,7 @@ mod stripe; // webhooks of both shapes, in any order
 mod fleet; // an account whose tracking breaks
 mod customers; // reading over HTTP
 mod interventions; // what people did, over HTTP and NATS, and what came of it
+mod dashboard; // who comes in, and what they cannot see or do
 mod dashboard_pages; // pages about the account and the system
 mod access; // every route with every kind of key
 mod live; // what the daemon answers is what the model and `churnd score` say

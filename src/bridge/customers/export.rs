@@ -40,6 +40,8 @@ use crate::{
 
 /// Rows that are held in memory at once.
 const ROWS_AT_ONCE: usize = 100;
+/// A customer has fewer alerts.
+const ACKNOWLEDGEMENTS: usize = 10_000;
 const DISPOSITION: (HeaderName, HeaderValue) =
     (header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"customer.json\""));
 
@@ -84,12 +86,16 @@ async fn head(bridge: &Bridge, account: &AccountId, named: &Named, links: &[Stor
     let state = stored.and_then(|stored| snapshot::decode(&stored.snapshot).ok());
     let links: Vec<Value> =
         links.iter().map(|link| json!({"stripeCustomerId": link.stripe_customer, "at": link.at})).collect();
+    let seen = bridge.store.acknowledgements_of(account, named.token.as_str(), ACKNOWLEDGEMENTS).await?;
+    let acknowledgements: Vec<Value> =
+        seen.iter().map(|seen| json!({"alertId": seen.alert_id, "by": seen.by, "at": seen.at})).collect();
     let members = json!({
         "account": account,
         "customerId": named.customer,
         "exportedAt": bridge.now(),
         "profile": profile,
         "links": links,
+        "acknowledgements": acknowledgements,
         "risk": risk,
         "state": state.as_ref().map(words::in_words),
     });

@@ -15,7 +15,7 @@ use super::{
     form::Fields,
     layout::{CUSTOMERS, Frame, Page},
     session::Visitor,
-    words::{Badge, Bar, Day, count, money},
+    words::{Badge, Bar, Day, count, money, sum},
 };
 use crate::{
     engine::{
@@ -293,9 +293,9 @@ impl Row {
 
 impl Totals {
     fn of(now: &Snapshot, rules: &Rules) -> Self {
-        let sum = |part: fn(&crate::store::overview::Brought) -> i64| {
+        let summed = |part: fn(&crate::store::overview::Brought) -> i64| {
             let amounts = now.mrr.iter().map(|(currency, brought)| Money { minor: part(brought), currency: *currency });
-            let amounts: Vec<String> = amounts.map(|amount| money(&amount)).collect();
+            let amounts: Vec<String> = amounts.map(|amount| sum(&amount)).collect();
             if amounts.is_empty() { "—".to_owned() } else { amounts.join(" + ") }
         };
         Self {
@@ -305,8 +305,8 @@ impl Totals {
             medium: count(now.medium),
             low: count(now.low),
             churned: count(now.churned),
-            mrr: sum(|brought| brought.all),
-            at_risk: sum(|brought| brought.at_risk),
+            mrr: summed(|brought| brought.all),
+            at_risk: summed(|brought| brought.at_risk),
             none: now.high + now.medium + now.low + now.churned == 0,
         }
     }

@@ -126,16 +126,18 @@ impl Chart {
                 level: step.level,
             }))
             .collect();
-        let marks = drawn.events.iter().filter(|event| frame.shows(event.at)).take(MARKS_AT_MOST);
+        // The last ones matter most: they are drawn above, and left out least.
+        let marks = drawn.events.iter().rev().filter(|event| frame.shows(event.at)).take(MARKS_AT_MOST);
+        let mark = |event: &Event| Mark { kind: event.kind, x: frame.x(event.at), title: event.title.clone() };
+        let mut marks: Vec<Mark> = marks.map(mark).collect();
+        marks.reverse();
         Self {
             bands: bands(drawn.medium, drawn.high),
             days: days(&frame),
             before: path(&frame, drawn.before, begun),
             stored: path(&frame, drawn.stored, drawn.now),
             forecast: path(&frame, &ahead, frame.until),
-            marks: marks
-                .map(|event| Mark { kind: event.kind, x: frame.x(event.at), title: event.title.clone() })
-                .collect(),
+            marks,
             now_x: frame.x(drawn.now),
             now_y: y(now_score),
         }

@@ -69,7 +69,8 @@ pub(super) fn marks(
         kind: "event",
         title: format!("{}: {}", date(event.occurred_at), spoken(&event.name)),
     });
-    alerts.chain(interventions).chain(telling).collect()
+    // What comes later is drawn above.
+    telling.chain(interventions).chain(alerts).collect()
 }
 
 /// Usage and its like, of which there is much.

@@ -30,6 +30,13 @@ pub(super) fn money(money: &Money) -> String {
     }
 }
 
+/// A sum of many amounts: without cents, where it is so large that they tell nothing.
+pub(super) fn sum(amount: &Money) -> String {
+    let has_cents = !WITHOUT_CENTS.contains(&amount.currency.as_str());
+    let whole = Money { minor: amount.minor.saturating_add(50) / 100 * 100, ..*amount };
+    money(if has_cents && amount.minor >= 100_000 { &whole } else { amount })
+}
+
 /// A number with its thousands apart.
 pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -134,6 +141,9 @@ mod tests {
         assert_eq!(said(-5, "gbp"), "−£0.05");
         assert_eq!(said(1_234_567, "jpy"), "¥1,234,567");
         assert_eq!(said(120_000, "chf"), "1,200 CHF");
+        let summed = |minor, code| sum(&Money { minor, currency: Currency::parse(code).unwrap() });
+        assert_eq!((summed(425_955, "usd").as_str(), summed(4_255, "usd").as_str()), ("$4,260", "$42.55"));
+        assert_eq!(summed(425_955, "jpy"), "¥425,955");
         assert_eq!([0, 12, 999, 1_000, 1_234_567].map(count), ["0", "12", "999", "1,000", "1,234,567"]);
     }
 

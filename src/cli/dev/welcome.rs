@@ -25,6 +25,7 @@ struct Line<'a> {
     nats: String,
     postgres: String,
     http: String,
+    dashboard: String,
     account: &'a AccountId,
     publishable_key: &'a str,
     secret_key: &'a str,
@@ -38,6 +39,7 @@ impl Welcome<'_> {
             nats: self.servers.nats_url(),
             postgres: self.servers.postgres_url(),
             http: format!("http://{}", self.http),
+            dashboard: format!("http://{}/dashboard", self.http),
             account: self.account,
             publishable_key: &self.keys.publishable,
             secret_key: &self.keys.secret,
@@ -53,6 +55,7 @@ impl Welcome<'_> {
             r#"
 churnd is running; Ctrl-C stops everything.
 
+  dashboard        http://{http}/dashboard    (sign in with the secret key)
   HTTP             http://{http}
   NATS             {nats}
   Postgres         {postgres}

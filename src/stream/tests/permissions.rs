@@ -1,15 +1,22 @@
 use async_nats::{Event, ServerError};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    event::ids::{AccountId, StreamSequence},
+    engine::checkpoint::{Level, Status},
+    event::{
+        ids::{AccountId, StreamSequence},
+        time::Timestamp,
+    },
     stream::{
         ALERTS, DEAD, RISK_STREAM, WEBHOOKS,
         dead::{self, DeadLetter, Selection},
         erase,
         reader::{Reader, ReaderConfig, check_rollback},
+        risk_kv::{self, RiskValue},
+        risk_watch::{self, Change},
     },
 };
 
@@ -38,6 +45,27 @@ async fn connect_as(server: &Server, user: &str) -> Client {
     connect(&Config::at(url), user).await.unwrap()
 }
 
+/// Watches the bucket as the dashboard's open pages do, until a change was told.
+async fn follow_the_bucket(watcher: &jetstream::Context, publisher: &Publisher) {
+    let (stop, (tell, mut told)) = (CancellationToken::new(), mpsc::channel(8));
+    let watching = risk_watch::watch(watcher, &stop, |change| {
+        let said = match change {
+            Change::Anything => "anything".to_owned(),
+            Change::Customer { account, token } => format!("{account} {token}"),
+        };
+        tell.try_send(said).unwrap();
+    });
+    let heard = async {
+        assert_eq!(told.recv().await.unwrap(), "anything");
+        let value =
+            RiskValue { score: 40, level: Level::Medium, status: Status::Active, at: Timestamp::from_seconds(0) };
+        risk_kv::put(publisher, "acme", "a=40b", &value).await.unwrap();
+        assert_eq!(told.recv().await.unwrap(), "acme a=40b");
+        stop.cancel();
+    };
+    tokio::join!(watching, heard);
+}
+
 #[tokio::test]
 async fn each_part_can_do_its_work_with_the_shipped_permissions() {
     let server = server();
@@ -57,6 +85,9 @@ async fn each_part_can_do_its_work_with_the_shipped_permissions() {
     let batch = within(reader.next_batch()).await.unwrap();
     assert_eq!(batch.messages.len(), 1);
     reader.close().await;
+    for watcher in [bridge.context(), &daemon] {
+        within(follow_the_bucket(watcher, &publisher)).await;
+    }
     let filter = Some("churn.p.3.>".to_owned());
     let filtered = ReaderConfig { filter, ..ReaderConfig::new("churnd-p003-e1", StreamSequence(0)) };
     let mut reader = Reader::open(&daemon, EVENTS, filtered);

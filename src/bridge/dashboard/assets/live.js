@@ -19,6 +19,12 @@ function say(name, text) {
   if (state.textContent !== text) state.textContent = text;
 }
 
+function retry(text) {
+  say('lost', text);
+  lost = true;
+  setTimeout(() => changed('*'), 5 * APART_MS);
+}
+
 /** Whether a change concerns this page: `*` is anything, else tokens of customers. */
 function concerns(told) {
   const only = part.dataset.live;
@@ -33,33 +39,42 @@ function changed(told) {
   setTimeout(refresh, Math.max(0, last + APART_MS - Date.now()));
 }
 
+/** Whether the visitor fills in a form of the part: what they wrote must not be lost. */
+function isWriting() {
+  const fields = [...part.querySelectorAll('form :is(input:not([type="hidden"]), textarea, select)')];
+  return fields.some((field) => {
+    if (field === document.activeElement) return true;
+    return 'defaultValue' in field ? field.value !== field.defaultValue : field.selectedIndex > 0;
+  });
+}
+
 async function refresh() {
+  if (isWriting()) return void setTimeout(refresh, 2 * APART_MS);
   due = false;
   last = Date.now();
   try {
     const answer = await fetch(location.href, { headers: { 'x-dashboard-part': '1' }, credentials: 'same-origin' });
     if (answer.status === 401 || answer.status === 404) return location.reload();
     if (answer.ok) swap(await answer.text());
-    else say('lost', 'The server does not answer. Trying again…');
+    else retry('The server cannot answer now. Trying again…');
   } catch {
-    say('lost', 'Connection lost. Trying again…');
-    due = true;
+    retry('Connection lost. Trying again…');
   }
   fetching = false;
   if (due) changed('*');
 }
 
 function swap(html) {
-  // Whoever writes something must not lose it.
-  const writing = document.activeElement?.closest('[data-live] form');
-  if (writing) return void (due = true), void setTimeout(() => changed('*'), 2000);
+  if (isWriting()) return void (due = true);
   const before = new Map([...part.querySelectorAll('[data-row]')].map((row) => [row.dataset.row, row.dataset.is]));
   const focused = part.contains(document.activeElement) ? document.activeElement.id : '';
-  const open = [...part.querySelectorAll('details[open][id]')].map((details) => details.id);
+  const folds = [...part.querySelectorAll('details[id]')].map((details) => [details.id, details.open]);
+  if (lost) say('live', 'Live again');
+  lost = false;
   const fresh = new DOMParser().parseFromString(html, 'text/html');
   part.replaceChildren(...fresh.body.childNodes);
   part.dispatchEvent(new CustomEvent('fresh', { bubbles: true }));
-  for (const id of open) document.getElementById(id)?.setAttribute('open', '');
+  for (const [id, open] of folds) document.getElementById(id)?.toggleAttribute('open', open);
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
   for (const row of part.querySelectorAll('[data-row]')) {
     if (before.get(row.dataset.row) === row.dataset.is) continue;
@@ -74,7 +89,6 @@ if (part) {
     say('live', lost ? 'Live again' : 'Live');
     // What happened before, or meanwhile, was told to nobody.
     changed('*');
-    lost = false;
   });
   source.addEventListener('changed', (event) => changed(event.data));
   source.addEventListener('signed-out', () => location.reload());
@@ -89,4 +103,5 @@ if (part) {
     if (!document.hidden && due) changed('*');
   });
   addEventListener('pagehide', () => source.close());
+  addEventListener('pageshow', (event) => event.persisted && location.reload());
 }
