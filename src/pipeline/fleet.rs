@@ -164,7 +164,8 @@ impl FleetGuard {
         Ok(guards)
     }
 
-    /// Judges every account as of `now`; says whether anything was found by this instance.
+    /// Judges every account as of `now`; says whether anything was found, be it that another instance told first: then the
+    /// guards in the table are others than these.
     async fn judge(&mut self, now: Timestamp, guards: &[Guard]) -> anyhow::Result<bool> {
         let fits = |days: &Days| days.slot == slot_of(now) && days.guards == guards;
         let days = match self.days.take().filter(fits) {
@@ -182,7 +183,8 @@ impl FleetGuard {
             let outages: Vec<Outage> = of_account().map(|guard| guard.outage).collect();
             let open = of_account().find(|guard| guard.outage.until.is_none());
             let judgement = fleet::assess(&volume, &outages, self.policy, now);
-            found |= self.act(account, judgement, open, now).await?;
+            found |= judgement != Judgement::AsBefore;
+            self.act(account, judgement, open, now).await?;
         }
         self.days = Some(days);
         if found {
@@ -211,26 +213,26 @@ impl FleetGuard {
         Ok(Days { slot: slot_of(now), guards: guards.to_vec(), volumes: volumes.collect() })
     }
 
-    /// Stores what follows from a judgement; `false` if nothing does, or another instance was faster.
+    /// Stores what follows from a judgement, unless nothing does or another instance was faster.
     async fn act(
         &self,
         account: &AccountId,
         judgement: Judgement,
         open: Option<&Guard>,
         now: Timestamp,
-    ) -> anyhow::Result<bool> {
+    ) -> anyhow::Result<()> {
         let partition: PartitionId = subject::partition_of(account.as_str(), ACCOUNT_TOKEN, self.partitions);
         let since = match judgement {
-            Judgement::AsBefore => return Ok(false),
+            Judgement::AsBefore => return Ok(()),
             Judgement::Collapsed { since, .. } => since,
             Judgement::Returned { .. } => open.map_or(now, |guard| guard.outage.from),
         };
-        let Some((alert_id, row)) = fleet::alert(account, judgement, since, now) else { return Ok(false) };
+        let Some((alert_id, row)) = fleet::alert(account, judgement, since, now) else { return Ok(()) };
         let level = match (judgement, open) {
             (Judgement::Collapsed { since, expected, seen }, None) => {
                 let new = NewGuard { account, since, noticed_at: now, expected, seen, alert_id: &alert_id };
                 if !self.store.set_guard(&new, partition, &row).await? {
-                    return Ok(false);
+                    return Ok(());
                 }
                 warn!(
                     account = %account, seen, expected, since = %since,
@@ -241,16 +243,16 @@ impl FleetGuard {
             }
             (Judgement::Returned { expected, seen }, Some(guard)) => {
                 if !self.store.release_guard(guard.id, now, partition, &row).await? {
-                    return Ok(false);
+                    return Ok(());
                 }
                 info!(account = %account, seen, expected, since = %since, "events of account {account} are back");
                 Level::Low
             }
-            _ => return Ok(false),
+            _ => return Ok(()),
         };
         let labels = AlertLabels { kind: AlertKind::IngestAnomaly.as_str(), level: level.as_str() };
         self.metrics.alerts.get_or_create(&labels).inc();
-        Ok(true)
+        Ok(())
     }
 
     async fn clean(&self) {

@@ -169,6 +169,8 @@ pub struct Worker {
     /// Messages that the server still held behind the last batch.
     pending: u64,
     last_stored_at: Timestamp,
+    /// The accounts' volumes were judged, and the partitions know what was found.
+    judged: bool,
     /// Since when silence waits for the first judgement of the accounts' volumes.
     unjudged_since: Option<Instant>,
     progress: watch::Sender<Instant>,
@@ -201,6 +203,7 @@ impl Worker {
             found: Vec::new(),
             pending: 0,
             last_stored_at: Timestamp::default(),
+            judged: false,
             unjudged_since: None,
             progress,
             tools,
@@ -215,6 +218,7 @@ impl Worker {
         rules.mark_unchanged();
         let mut fleet = self.tools.fleet.clone();
         fleet.mark_unchanged();
+        self.take_outages();
         loop {
             let wake = tokio::time::sleep(self.wake_after());
             let may_read = self.work.is_none() && self.dirty() < self.config.dirty_customers_max;
@@ -289,12 +293,12 @@ impl Worker {
 
     /// Silence means nothing before it is known whose events come at all. It waits for that at the start, but not for ever.
     fn may_break_silence(&mut self) -> bool {
-        self.tools.fleet.borrow().judged
-            || self.unjudged_since.get_or_insert_with(Instant::now).elapsed() > JUDGED_WITHIN
+        self.judged || self.unjudged_since.get_or_insert_with(Instant::now).elapsed() > JUDGED_WITHIN
     }
 
     fn take_outages(&mut self) {
-        let outages = Arc::clone(&self.tools.fleet.borrow().outages);
+        let Fleet { outages, judged } = self.tools.fleet.borrow().clone();
+        self.judged = judged;
         for owned in self.owned.values_mut() {
             owned.engine.set_outages(Arc::clone(&outages));
         }
