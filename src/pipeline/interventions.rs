@@ -55,16 +55,20 @@ pub struct InterventionRequest {
 /// What changes: how the intervention ended, what type it is of, what is noted. One of them at least.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schema(min_properties = 1)]
 pub struct ChangeRequest {
-    /// How it ended; it stays as it is if this is absent.
-    pub outcome: Option<Outcome>,
+    /// How it ended; null changes nothing.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<Outcome>)]
+    pub outcome: Option<Option<Outcome>>,
     /// What type it is of; null for none.
     #[serde(default, rename = "type", deserialize_with = "said")]
     #[schema(value_type = Option<String>, pattern = "^[a-z0-9_]{1,40}$", example = "call")]
     pub kind: Option<Option<InterventionType>>,
-    /// A note instead of the one it has.
-    #[schema(max_length = 2_000)]
-    pub note: Option<String>,
+    /// A note instead of the one it has; null changes nothing.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<String>, max_length = 2_000)]
+    pub note: Option<Option<String>>,
 }
 
 /// An intervention.
@@ -219,7 +223,7 @@ impl InterventionDesk {
     ) -> Result<Intervention, InterventionError> {
         let change = request.check()?;
         let before = self.load(account, id).await?;
-        let Some(outcome) = request.outcome else {
+        let Some(outcome) = request.outcome.flatten() else {
             self.0.store.change_intervention(account, id, &change, (self.0.now)()).await?;
             return self.load(account, id).await;
         };
@@ -301,8 +305,9 @@ impl ChangeRequest {
             let detail = "nothing is to change: send `outcome`, `type` or `note`";
             return Err(InterventionError::Invalid(detail.to_owned()));
         }
-        check_length("note", self.note.as_deref(), 0, MAX_NOTE_CHARACTERS)?;
-        Ok(Change { kind: self.kind.as_ref().map(Option::as_ref), note: self.note.as_deref() })
+        let note = self.note.as_ref().and_then(Option::as_deref);
+        check_length("note", note, 0, MAX_NOTE_CHARACTERS)?;
+        Ok(Change { kind: self.kind.as_ref().map(Option::as_ref), note })
     }
 }
 
@@ -384,5 +389,6 @@ mod tests {
         assert_eq!(read(r#"{"type":"call"}"#).kind.unwrap().unwrap().as_str(), "call");
         assert!(read("{}").check().is_err());
         assert!(read(r#"{"type":null}"#).check().is_ok());
+        assert_eq!(read(r#"{"note":null,"outcome":null}"#).check().unwrap(), Change::default());
     }
 }

@@ -92,7 +92,7 @@ async fn answer(desk: &InterventionDesk, asked: &Asked) -> Result<Bytes, Refusal
         Wish::Assign | Wish::Close => {
             let Changing { id, request } = read(&asked.payload)?;
             let request: ChangeRequest = as_over_http(request)?;
-            if request.outcome.is_some() != (wish == Wish::Close) {
+            if request.outcome.flatten().is_some() != (wish == Wish::Close) {
                 return Err(invalid("`close` takes an `outcome`, `assign` takes none"));
             }
             desk.change(&account, id, &request).await.map_err(refusal)?
@@ -132,6 +132,10 @@ async fn list(desk: &InterventionDesk, account: &AccountId, payload: &[u8]) -> R
 }
 
 fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<T, Refusal> {
+    // Lists of values would be taken for fields in their order.
+    if payload.trim_ascii_start().first() != Some(&b'{') {
+        return Err(invalid("the request must be a JSON object"));
+    }
     serde_json::from_slice(payload).map_err(|error| invalid(format!("the request cannot be read: {error}")))
 }
 

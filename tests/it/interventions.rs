@@ -163,6 +163,7 @@ async fn over_nats_interventions_are_noted_as_over_http() {
         ("list", json!({"limit": 51}), "400"),
         ("list", json!({"before": uuid::Uuid::new_v4()}), "404"),
         ("list", json!({"customerId": "nobody"}), "404"),
+        ("list", json!([]), "400"),
         ("list", json!(7), "400"),
         ("delete", json!({}), "nobody answers"),
     ] {

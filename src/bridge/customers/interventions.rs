@@ -202,6 +202,10 @@ impl Bridge {
 
     async fn read_intervention<T: DeserializeOwned>(&self, headers: &HeaderMap, body: Body) -> Result<T, ApiError> {
         let body = self.read_json(headers, body, MAX_BODY_BYTES).await?;
+        // Lists of values would be taken for fields in their order.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_body", "the body must be a JSON object"));
+        }
         serde_json::from_slice(&body).map_err(|error| {
             let problem: String = error.to_string().chars().take(300).collect();
             ApiError::new(StatusCode::BAD_REQUEST, "invalid_body", format!("the body cannot be read: {problem}"))
