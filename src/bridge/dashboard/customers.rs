@@ -222,7 +222,12 @@ pub(super) async fn customers(
 
 impl CustomersPart {
     async fn load(bridge: &Bridge, account: &AccountId, query: &Fields, host: &str) -> Result<Self, PageError> {
-        let filters = Filters::read(query);
+        let mut filters = Filters::read(query);
+        let now = bridge.store.overview_now(account, bridge.now()).await?;
+        // Where no revenue is known, nothing but the score tells who comes first.
+        if now.mrr.is_empty() && query.get("sort").is_empty() {
+            filters.sort = "score";
+        }
         let list = List::new(account, "dashboard", &filters);
         let after = match query.filled("cursor") {
             None => None,
@@ -242,7 +247,7 @@ impl CustomersPart {
         let tokens: Vec<&str> = rows.iter().map(|row| &*row.token).collect();
         let mut trends = bridge.store.trends(account, &tokens).await?;
         let rules = bridge.desk.rules.borrow().of(account.as_str());
-        let totals = Totals::of(&bridge.store.overview_now(account, bridge.now()).await?, &rules);
+        let totals = Totals::of(&now, &rules);
         let welcome = if totals.none { Some(Welcome::load(bridge, account, host).await?) } else { None };
         Ok(Self {
             next: next.map(|cursor| filters.path(Some(&cursor))),
