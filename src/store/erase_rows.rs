@@ -39,8 +39,7 @@ const PENDING: &str =
 
 /// By `$2`, the customers' tokens.
 const BY_TOKEN: [&str; 7] = [
-    "DELETE FROM deliveries d USING outbox o WHERE o.account = $1 AND o.token = ANY ($2::text[]) AND d.account = o.account
-        AND d.alert_id = split_part(o.message_id, ':alert:', 2)",
+    "DELETE FROM deliveries WHERE account = $1 AND token = ANY ($2::text[])",
     "DELETE FROM outbox WHERE account = $1 AND token = ANY ($2::text[])",
     "DELETE FROM customer_states WHERE account = $1 AND token = ANY ($2::text[])",
     "DELETE FROM risk_scores WHERE account = $1 AND token = ANY ($2::text[])",

@@ -194,11 +194,8 @@ const FORGET: &str = "
     WITH gone AS (SELECT * FROM unnest($1::text[], $2::text[]) AS gone (account, token)),
     states AS (DELETE FROM customer_states s USING gone g WHERE s.account = g.account AND s.token = g.token),
     scores AS (DELETE FROM risk_scores s USING gone g WHERE s.account = g.account AND s.token = g.token),
-    messages AS (
-        DELETE FROM outbox o USING gone g WHERE o.account = g.account AND o.token = g.token RETURNING o.account, o.message_id
-    )
-    DELETE FROM deliveries d USING messages m
-    WHERE d.account = m.account AND d.alert_id = split_part(m.message_id, ':alert:', 2)";
+    messages AS (DELETE FROM outbox o USING gone g WHERE o.account = g.account AND o.token = g.token)
+    DELETE FROM deliveries d USING gone g WHERE d.account = g.account AND d.token = g.token";
 const MARK_FORGOTTEN: &str = "
     UPDATE erasure_customers c SET forgotten_at = coalesce(c.forgotten_at, now())
     FROM unnest($1::uuid[], $2::text[]) AS u (erasure, token) WHERE c.erasure = u.erasure AND c.token = u.token";

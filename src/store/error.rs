@@ -93,6 +93,9 @@ pub enum StoreError {
     /// Several active keys have the prefix.
     #[error("several active keys begin with {0}: name one by its id")]
     AmbiguousKey(String),
+    /// The account has a channel of this name.
+    #[error("the account has a channel of the name {0} already")]
+    ChannelExists(String),
     /// The configuration cannot work.
     #[error("{0}")]
     Config(String),

@@ -35,6 +35,8 @@ pub mod overview; // how accounts stand, and stood
 pub mod dashboard; // who is signed in, who saw which alert
 pub mod trend; // how customers came to their scores
 pub mod channels; // where alerts go, and which of them
+pub mod deliveries; // alerts on their way to channels, and how that went
+pub mod lanes; // the work on one channel: claimed, done, recorded
 pub mod subject_access; // what else is stored of a customer
 
 #[cfg(test)]

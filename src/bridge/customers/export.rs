@@ -35,7 +35,13 @@ use crate::{
         time::Timestamp,
     },
     pipeline::interventions::InterventionEntry,
-    store::{StoreError, interventions::InterventionQuery, queries::AlertQuery, subject_access::StoredLink},
+    store::{
+        StoreError,
+        deliveries::{DeliveryQuery, StoredDelivery},
+        interventions::InterventionQuery,
+        queries::AlertQuery,
+        subject_access::StoredLink,
+    },
 };
 
 /// Rows that are held in memory at once.
@@ -244,11 +250,12 @@ impl Walk {
                 Ok(page(rows.iter().map(entry), place))
             }
             Section::Deliveries => {
-                let rows = store.deliveries_of(account, token, row, limit).await?;
+                let query = DeliveryQuery { token: Some(token), before: row, limit, ..DeliveryQuery::default() };
+                let rows = store.list_deliveries(account, &query).await?;
                 let place = rows.last().map(|last| Place::Row(last.id));
-                let entry = |row: &crate::store::subject_access::StoredDelivery| {
+                let entry = |row: &StoredDelivery| {
                     json!({
-                        "alertId": row.alert_id, "channel": row.channel, "target": row.target, "state": row.state,
+                        "alertId": row.alert_id, "kind": row.kind, "channel": row.channel, "state": row.state,
                         "attempts": row.attempts, "createdAt": row.created_at, "deliveredAt": row.delivered_at,
                     })
                 };

@@ -142,8 +142,12 @@ async fn a_checkpoint_forgets_what_is_stored_also_by_itself() {
     store.store_checkpoint(&both(0)).await.unwrap();
     store
         .run(
-            "INSERT INTO deliveries (account, alert_id, channel, target, idempotency_key) VALUES
-                ('acme', 'gone0', 'email', 'x', 'k1'), ('acme', 'kept0', 'email', 'x', 'k2')",
+            "INSERT INTO accounts (id, name) VALUES ('acme', 'acme');
+             INSERT INTO channels (id, account, name, kind, target, settings, templates)
+                VALUES (gen_random_uuid(), 'acme', 'x', 'email', '{}', '{}', '{}');
+             INSERT INTO deliveries (account, channel_id, alert_id, channel, target, token, body, next_attempt_at, created_at)
+                SELECT 'acme', c.id, token || '0', 'email', 'x', token, '{}', now(), now()
+                FROM channels c, unnest(ARRAY['gone', 'kept']) AS token",
         )
         .await;
     let erasure = request(&store, "gone").await;
@@ -243,7 +247,13 @@ async fn the_rows_of_a_customer_go_and_nothing_readable_is_left() {
     store
         .run(
             "INSERT INTO interventions (account_id, token, external_id, action, note)
-                VALUES ('acme', 'canary-1', 'canary-1', 'call', 'canary')",
+                VALUES ('acme', 'canary-1', 'canary-1', 'call', 'canary');
+             INSERT INTO accounts (id, name) VALUES ('acme', 'acme');
+             INSERT INTO channels (id, account, name, kind, target, settings, templates)
+                VALUES (gen_random_uuid(), 'acme', 'x', 'email', '{}', '{}', '{}');
+             INSERT INTO deliveries (account, channel_id, alert_id, channel, target, token, body, next_attempt_at, created_at)
+                SELECT 'acme', c.id, token, 'email', 'x', token, convert_to(token, 'UTF8'), now(), now()
+                FROM channels c, unnest(ARRAY['canary-1', 'kept']) AS token",
         )
         .await;
     store

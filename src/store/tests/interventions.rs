@@ -3,11 +3,11 @@
 use uuid::Uuid;
 
 use super::{
-    rows::{account, customer, hours, link, message, write_of},
+    rows::{account, customer, hours, link, write_of},
     server::Database,
 };
 use crate::{
-    engine::checkpoint::{Level, OutboxKind},
+    engine::checkpoint::Level,
     event::{
         ids::CustomerId,
         subject::{self, Token},
@@ -118,15 +118,13 @@ async fn interventions_come_in_pages_the_newest_first() {
 }
 
 #[tokio::test]
-async fn whoever_asks_sees_links_charges_and_deliveries() {
+async fn whoever_asks_sees_links_and_charges() {
     let (_database, store) = Database::migrated().await;
     store.ensure_partitions(Role::Engine, 1).await.unwrap();
     let acme = account("acme");
     let write = write_of(0, 1, |checkpoint| {
         checkpoint.links =
             vec![link("cus_2", "a", hours(2)), link("cus_1", "a", hours(1)), link("cus_3", "b", hours(1))];
-        checkpoint.outbox =
-            vec![message("a", OutboxKind::Alert, "acme:alert:x1"), message("b", OutboxKind::Alert, "acme:alert:x2")];
     });
     store.store_checkpoint(&write).await.unwrap();
     let links = store.links_of(&acme, &customer("a")).await.unwrap();
@@ -136,17 +134,4 @@ async fn whoever_asks_sees_links_charges_and_deliveries() {
     let charges = store.stripe_charges_of(&acme, "cus_1", None, 10).await.unwrap();
     assert_eq!(charges.iter().map(|charge| charge.charge.as_str()).collect::<Vec<_>>(), ["ch_1", "ch_2"]);
     assert_eq!(store.stripe_charges_of(&acme, "cus_1", Some("ch_1"), 10).await.unwrap().len(), 1);
-    store
-        .run(
-            "INSERT INTO deliveries (account, alert_id, channel, target, idempotency_key)
-             SELECT 'acme', alert, 'slack', '#sales', alert FROM unnest(ARRAY['x1', 'x2']) AS alert",
-        )
-        .await;
-    let deliveries = store.deliveries_of(&acme, "a", None, 10).await.unwrap();
-    assert_eq!(
-        deliveries.iter().map(|row| (row.alert_id.as_str(), row.state.as_str())).collect::<Vec<_>>(),
-        [("x1", "pending")]
-    );
-    assert_eq!(store.deliveries_of(&acme, "a", Some(deliveries[0].id), 10).await.unwrap(), []);
-    assert_eq!(store.deliveries_of(&account("other"), "a", None, 10).await.unwrap(), []);
 }

@@ -17,6 +17,7 @@ mod queries;
 mod interventions;
 mod report;
 mod fleet;
+mod channels;
 mod speed;
 
 use super::*;
