@@ -5,6 +5,7 @@
 //! silence.
 
 mod account; // who is served
+mod channel; // where alerts go
 mod check; // the configuration, without any server
 mod connect; // the way to the servers, for commands that end
 mod demo; // a believable company for scripts/demo
@@ -61,6 +62,9 @@ pub enum Command {
     /// Add, list and revoke keys
     #[command(subcommand)]
     Key(key::Command),
+    /// Add, change, try out and list the channels that alerts go to
+    #[command(subcommand)]
+    Channel(channel::Command),
     /// Fetch what was missed from Stripe
     #[command(subcommand)]
     Stripe(stripe::Command),
@@ -94,6 +98,7 @@ impl Command {
             Self::Doctor(options) => brief(options.run()),
             Self::Account(command) => brief(command.run()),
             Self::Key(command) => brief(command.run()),
+            Self::Channel(command) => brief(command.run()),
             Self::Stripe(command) => brief(command.run()),
             Self::Publish(options) => brief(options.run()),
             Self::Watch(options) => brief(options.run()),

@@ -66,6 +66,8 @@ pub struct Config {
     pub shutdown: service::lifecycle::Config,
     /// Stripe's secrets.
     pub stripe: StripeConfig,
+    /// How channels are worked on.
+    pub notify: notify::settings::NotifyConfig,
     /// How messages are sent.
     pub sending: notify::settings::SendingConfig,
     /// The mail server.
@@ -144,6 +146,7 @@ impl Config {
         problems.extend(self.fleet.problems());
         problems.extend(self.archive.problems());
         problems.extend(self.erasure.problems());
+        problems.extend(self.notify.problems());
         problems.extend(self.sending.problems());
         problems.extend(self.smtp.problems());
         problems.extend(self.sendgrid.problems());

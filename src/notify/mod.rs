@@ -20,3 +20,5 @@ pub mod send; // one try at one target, and what came of it
 mod quiet; // when nothing is sent
 mod plan; // what is sent now, alone or together, and what waits
 mod retry; // when to try again
+pub mod intake; // alerts of the stream become deliveries
+pub mod dispatcher; // sends what waits

@@ -152,7 +152,8 @@ impl<'a> Planner<'a> {
     fn singles(&mut self, rows: &[&'a WaitingRow], left: usize, free_at: Timestamp) {
         let (mut messages, mut held) = (Vec::new(), Vec::new());
         for (token, rows) in by_customer(rows) {
-            let about = token.map(|token| self.sent.iter().filter(move |sent| sent.tokens.iter().any(|one| one == token)));
+            let about =
+                token.map(|token| self.sent.iter().filter(move |sent| sent.tokens.iter().any(|one| one == token)));
             let limit = self.settings.per_customer_per_hour.filter(|_| token.is_some());
             let limit = limit.map_or(usize::MAX, |most| most as usize);
             let allowed = limit.saturating_sub(about.clone().map_or(0, Iterator::count));

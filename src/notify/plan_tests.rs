@@ -43,7 +43,15 @@ fn waiting(text: &str) -> Vec<WaitingRow> {
         let (token, key) = word.split_once('=').map_or((word, None), |(token, key)| (token, Some(key.to_owned())));
         let is_test = token == "!";
         let token = (!matches!(token, "!" | "-")).then(|| token.into());
-        WaitingRow { id: index as u64 + 1, token, key, is_test, next_attempt_at: minutes(at), held: None }
+        WaitingRow {
+            id: index as u64 + 1,
+            alert_id: String::new(),
+            token,
+            key,
+            is_test,
+            next_attempt_at: minutes(at),
+            held: None,
+        }
     };
     text.split_whitespace().enumerate().map(read).collect()
 }
@@ -56,6 +64,10 @@ fn sent(text: &str) -> Vec<SentMessage> {
         SentMessage { at: minutes(-ago.parse::<i64>().unwrap()), tokens }
     };
     text.split_whitespace().map(read).collect()
+}
+
+fn row_of(rows: &[WaitingRow], id: u64) -> &WaitingRow {
+    rows.iter().find(|row| row.id == id).unwrap()
 }
 
 fn shown(plan: &Plan) -> String {
@@ -187,17 +199,17 @@ proptest! {
             }
         }
         for token in ["a", "b", "c"] {
-            let of = |ids: &[u64]| ids.iter().copied().filter(|id| rows[*id as usize].token.as_deref() == Some(token)).collect::<Vec<_>>();
+            let of = |ids: &[u64]| ids.iter().copied().filter(|id| row_of(&rows, *id).token.as_deref() == Some(token)).collect::<Vec<_>>();
             prop_assert!(of(&sent).is_sorted());
             let waits: Vec<u64> = rows.iter().map(|row| row.id).filter(|id| !sent.contains(id)).collect();
             let (last_sent, first_waiting) = (of(&sent).last().copied(), of(&waits).first().copied());
             // But for digests, which take along what waits for its limit; nothing goes past what was tried.
-            let tried = |id: u64| rows[id as usize].key.is_some();
+            let tried = |id: u64| row_of(&rows, id).key.is_some();
             if let (Some(last), Some(first)) = (last_sent, first_waiting) {
                 prop_assert!(last < first || !tried(first) || tried(last), "{}", shown(&found));
             }
         }
-        let messages = found.send.iter().filter(|message| !rows[message.rows[0] as usize].is_test).count();
+        let messages = found.send.iter().filter(|message| !row_of(&rows, message.rows[0]).is_test).count();
         if let Some(most) = hour {
             prop_assert!(messages + lately.len().min(most as usize) <= most as usize || messages == 0, "{}", shown(&found));
         }

@@ -1,6 +1,10 @@
 //! Notices to look at: one of each kind, for previews and for checking templates.
 
-use super::message::{Notice, Told};
+use super::{
+    alert::Alert,
+    message::{Notice, Told},
+};
+use crate::event::{ids::AccountId, time::Timestamp};
 
 /// The kinds of sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,4 +86,21 @@ pub fn notice(sample: Sample) -> Notice {
 pub fn all() -> Vec<Notice> {
     use Sample::{Anomaly, Churned, Digest, Lowered, Raised, Recovered};
     [Raised, Lowered, Churned, Recovered, Anomaly, Digest].map(notice).into()
+}
+
+/// An alert that says of itself that it is a test, for trying a channel out.
+pub fn test_alert(id: &str, account: &AccountId, at: Timestamp) -> Alert {
+    let Told { alert, .. } = notice(Sample::Raised).alerts.swap_remove(0);
+    Alert {
+        id: id.to_owned(),
+        account: account.clone(),
+        customer_id: Some("test".to_owned()),
+        factors: vec!["This is a test of the channel: no customer is at risk".to_owned()],
+        details: Vec::new(),
+        suggested_action: Some("Nothing to do".to_owned()),
+        mrr: None,
+        forecast: Vec::new(),
+        at,
+        ..alert
+    }
 }

@@ -1,4 +1,4 @@
-//! The settings under `[sending]`, `[smtp]`, `[sendgrid]` and `[slack]`.
+//! The settings under `[notify]`, `[sending]`, `[smtp]`, `[sendgrid]` and `[slack]`.
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
@@ -8,6 +8,36 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::web::guard::Receiver;
+
+/// How channels are worked on. Defaults and their meaning stand in `config/churnd.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotifyConfig {
+    /// Channels that are sent to at once.
+    pub at_once: usize,
+    /// How long nothing may arrive at a channel before it is paused.
+    pub pause_after_hours: u64,
+}
+
+impl NotifyConfig {
+    /// How long nothing may arrive at a channel before it is paused.
+    pub fn pause_after(&self) -> Duration {
+        Duration::from_secs(self.pause_after_hours * 3_600)
+    }
+
+    /// Everything that cannot work, each as a sentence that begins with the setting.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !(2..=256).contains(&self.at_once) {
+            problems.push(format!("notify.at_once is {}: it must lie between 2 and 256", self.at_once));
+        }
+        if !(1..=720).contains(&self.pause_after_hours) {
+            let hours = self.pause_after_hours;
+            problems.push(format!("notify.pause_after_hours is {hours}: it must lie between 1 and 720"));
+        }
+        problems
+    }
+}
 
 /// How messages are sent. Defaults and their meaning stand in `config/churnd.toml`.
 #[derive(Clone, Debug, Deserialize)]

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use async_nats::{Client, connection::State, jetstream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -33,6 +33,11 @@ use crate::{
     config::{Config, Role},
     engine::partition::Policy,
     event::time::Timestamp,
+    notify::{
+        dispatcher::{self, Dispatcher},
+        intake::Intake as AlertIntake,
+        sender::Sender,
+    },
     pipeline::{
         accounts::Accounts,
         archive::Archiver,
@@ -83,6 +88,9 @@ pub async fn run(config: Config, announce: impl FnOnce(&Bound)) -> anyhow::Resul
     // Where customers are not worked on, answers would be as old as the last checkpoint.
     if let Some(worker) = &question {
         parts.start_services(worker.clone());
+    }
+    if parts.config.roles.contains(Role::Notify) {
+        parts.start_notify()?;
     }
     parts.start_caretakers();
     let bridge =
@@ -322,6 +330,34 @@ impl Parts {
             public_url: self.config.http.public_url.clone(),
             live,
         }))
+    }
+
+    /// Starts what turns alerts into messages and sends them. It shares nothing with scoring but the stream and the pool.
+    fn start_notify(&self) -> anyhow::Result<()> {
+        /// Longer than any try takes by its own limit.
+        const HANGING: Duration = Duration::from_secs(10);
+        let deliver = Sender::new(self.config.sender(), self.now()).context("messages cannot be sent")?;
+        let came = Arc::new(Notify::new());
+        let intake = AlertIntake {
+            store: self.store.clone(),
+            metrics: self.metrics.clone(),
+            now: self.now(),
+            came: Arc::clone(&came),
+        };
+        let parts = dispatcher::Parts {
+            store: self.store.clone(),
+            deliver,
+            metrics: self.metrics.clone(),
+            config: self.config.notify.clone(),
+            patience: self.config.sending.timeout() + HANGING,
+            store_contact: self.config.privacy.store_contact,
+        };
+        let soft = self.lifecycle.soft().clone();
+        let dispatcher = Dispatcher::new(parts, soft.clone());
+        let context = jetstream::new(self.asking.clone());
+        self.lifecycle.spawn_critical("alerts", intake.run(context, soft));
+        self.lifecycle.spawn_critical("deliveries", dispatcher.run(self.now(), came));
+        Ok(())
     }
 
     /// Starts what keeps accounts, rules and gauges fresh.

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_nats::{Client, connection::State};
@@ -11,9 +11,9 @@ use tracing::debug;
 
 use crate::{
     event::time::Timestamp,
-    store::Store,
+    store::{Store, channels::ChannelKind},
     stream::reader::{ReaderCounters, Reseek},
-    telemetry::metrics::{Metrics, ReasonLabel},
+    telemetry::metrics::{ChannelLabel, Metrics, ReasonLabel},
 };
 
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -57,10 +57,27 @@ impl Gauges {
                 _ = every.tick() => {}
             }
             self.look();
+            self.look_at_deliveries(&store, now()).await;
             if looks % CLEAN_EVERY == CLEAN_EVERY / 2 {
                 clean(&store, now()).await;
             }
             looks += 1;
+        }
+    }
+
+    /// What waits of all accounts, and where nothing is sent. Each instance shows the same.
+    async fn look_at_deliveries(&self, store: &Store, now: Timestamp) {
+        let (backlog, troubled) = match (store.delivery_backlog().await, store.troubled_channels().await) {
+            (Ok(backlog), Ok(troubled)) => (backlog, troubled),
+            (Err(error), _) | (_, Err(error)) => return debug!("cannot look at the deliveries: {error}"),
+        };
+        self.metrics.deliveries_pending.set(i64::try_from(backlog.pending).unwrap_or(i64::MAX));
+        let age = backlog.oldest.map(|oldest| Duration::from_millis(now.millis_since(oldest).max(0).unsigned_abs()));
+        self.metrics.delivery_oldest_age_seconds.waits_since(age.and_then(|age| Instant::now().checked_sub(age)));
+        for kind in ChannelKind::ALL {
+            let paused = troubled.iter().filter(|channel| channel.kind() == kind && channel.is_paused_by_us()).count();
+            let label = ChannelLabel { channel: kind.as_str() };
+            self.metrics.channels_paused.get_or_create(&label).set(i64::try_from(paused).unwrap_or(i64::MAX));
         }
     }
 
@@ -90,8 +107,9 @@ fn connects(clients: &[Client; 2]) -> u64 {
 
 async fn clean(store: &Store, now: Timestamp) {
     let outbox = store.prune_outbox(now.plus_millis(-OUTBOX_DAYS * DAY_MILLIS), CLEAN_AT_ONCE).await;
+    let deliveries = store.prune_deliveries(now.plus_millis(-OUTBOX_DAYS * DAY_MILLIS), CLEAN_AT_ONCE).await;
     let charges = store.prune_charges(now.plus_millis(-CHARGE_DAYS * DAY_MILLIS)).await;
-    if let Err(error) = outbox.map(|_| ()).and(charges) {
+    if let Err(error) = outbox.and(deliveries).map(|_| ()).and(charges) {
         debug!("cannot remove what is done with, trying again later: {error}");
     }
 }

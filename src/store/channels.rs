@@ -5,7 +5,10 @@
 
 use std::fmt;
 
-use deadpool_postgres::tokio_postgres::{Row, types::{Json, ToSql}};
+use deadpool_postgres::tokio_postgres::{
+    Row,
+    types::{Json, ToSql},
+};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -187,7 +190,8 @@ enum StoredTarget {
     Webhook { url: String, secrets: Vec<String> },
 }
 
-pub(super) const COLUMNS: &str = "id, account, name, kind, target, settings, templates, created_at, updated_at, paused_at,
+pub(super) const COLUMNS: &str =
+    "id, account, name, kind, target, settings, templates, created_at, updated_at, paused_at,
     paused_reason, failing_since, failures, last_error";
 const ADD: &str = "
     INSERT INTO channels (id, account, name, kind, target, settings, templates) VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -340,6 +344,11 @@ impl Channel {
     pub fn kind(&self) -> ChannelKind {
         self.target.kind()
     }
+
+    /// It was paused because nothing arrives, not by a person.
+    pub fn is_paused_by_us(&self) -> bool {
+        self.paused.as_ref().is_some_and(|(_, reason)| reason != PAUSED_BY_HAND)
+    }
 }
 
 impl ChannelKind {
@@ -391,7 +400,8 @@ impl Settings {
                 }
             }
             if quiet.from == quiet.to {
-                problems.push("quietHours.to equals quietHours.from: nothing would be sent, or never nothing".to_owned());
+                problems
+                    .push("quietHours.to equals quietHours.from: nothing would be sent, or never nothing".to_owned());
             }
             if jiff::tz::TimeZone::get(&quiet.zone).is_err() {
                 let zone = shown(&quiet.zone);
@@ -490,10 +500,8 @@ impl Target {
         match self {
             Self::SlackApp { channel, .. } => channel.clone(),
             Self::Email { to } => to.join(", "),
-            Self::SlackWebhook { url } | Self::Webhook { url, .. } => origin_of(url).map_or_else(
-                || "an address that cannot be read".to_owned(),
-                |origin| format!("{origin}/…"),
-            ),
+            Self::SlackWebhook { url } | Self::Webhook { url, .. } => origin_of(url)
+                .map_or_else(|| "an address that cannot be read".to_owned(), |origin| format!("{origin}/…")),
         }
     }
 
@@ -545,7 +553,9 @@ fn is_address(text: &str) -> bool {
 }
 
 fn has_odd_characters(text: &str) -> bool {
-    text.contains(|letter: char| letter.is_control() || letter.is_whitespace() || matches!(letter, ',' | ';' | '<' | '>'))
+    text.contains(|letter: char| {
+        letter.is_control() || letter.is_whitespace() || matches!(letter, ',' | ';' | '<' | '>')
+    })
 }
 
 fn problem_of_url(url: &SecretString) -> Option<&'static str> {

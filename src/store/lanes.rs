@@ -22,6 +22,8 @@ use crate::event::time::Timestamp;
 pub struct WaitingRow {
     /// Its id; the order in which alerts came.
     pub id: u64,
+    /// The alert's id.
+    pub alert_id: String,
     /// The customer's token, if it is about one.
     pub token: Option<Box<str>>,
     /// The message that it is a part of, once that was tried.
@@ -52,6 +54,8 @@ pub struct KeyedRow {
     pub token: Option<Box<str>>,
     /// The alert as it was published.
     pub body: Vec<u8>,
+    /// Somebody tries the channel out.
+    pub is_test: bool,
     /// How often it was tried.
     pub attempts: u32,
     /// When it was tried first.
@@ -115,7 +119,8 @@ const KEEP: &str = "UPDATE channels SET claimed_until = clock_timestamp() + make
 /// A claim that ended lies in the past, so that whoever waited longest comes first.
 const RELEASE: &str = "UPDATE channels SET claimed_by = NULL, claimed_until = clock_timestamp()
     WHERE id = $2 AND claimed_by = $1";
-const WAITING: &str = "SELECT id, account, token, message_key, is_test, next_attempt_at, held_reason FROM deliveries
+const WAITING: &str =
+    "SELECT id, account, alert_id, token, message_key, is_test, next_attempt_at, held_reason FROM deliveries
     WHERE channel_id = $1 AND state = 'pending' ORDER BY id LIMIT $2";
 const SENT: &str = "
     SELECT max(delivered_at) AS at, array_remove(array_agg(DISTINCT token), NULL) AS tokens FROM deliveries
@@ -126,7 +131,7 @@ const KEY: &str = "
     WHERE channel_id = $2 AND id = ANY ($4::bigint[]) AND state = 'pending'
       AND (message_key IS NULL OR message_key = $3)
       AND EXISTS (SELECT FROM channels WHERE id = $2 AND claimed_by = $1)
-    RETURNING id, account, token, body, attempts, first_attempt_at";
+    RETURNING id, account, token, body, is_test, attempts, first_attempt_at";
 const LAST: &str = "SELECT reference, message_key, body FROM deliveries
     WHERE channel_id = $1 AND account = $2 AND token = $3 AND state = 'delivered' AND NOT is_test
     ORDER BY delivered_at DESC, id DESC LIMIT 1";
@@ -212,6 +217,7 @@ impl Store {
                 let row = RowReader { table: "deliveries", row };
                 Ok(WaitingRow {
                     id: row.number("id")?,
+                    alert_id: row.text("alert_id")?,
                     token: row.get::<Option<String>>("token")?.map(Into::into),
                     key: row.optional_text("message_key")?,
                     is_test: row.get("is_test")?,
@@ -252,6 +258,7 @@ impl Store {
                     id: row.number("id")?,
                     token: row.get::<Option<String>>("token")?.map(Into::into),
                     body: row.get("body")?,
+                    is_test: row.get("is_test")?,
                     attempts: u32::try_from(row.get::<i32>("attempts")?).map_err(|_| row.broken("attempts"))?,
                     first_attempt_at: row.time("first_attempt_at")?,
                 })

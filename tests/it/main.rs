@@ -19,6 +19,7 @@ mod poison; // bad messages and their second life
 mod linking; // Stripe's customers and ours
 mod reload; // other rules while events flow
 mod erasure; // a customer that leaves no trace
+mod notify; // alerts on their way to people
 mod stripe; // webhooks of both shapes, in any order
 mod fleet; // an account whose tracking breaks
 mod customers; // reading over HTTP

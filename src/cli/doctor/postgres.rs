@@ -5,7 +5,7 @@ use crate::{
     cli::output,
     config::Config,
     event::time::Timestamp,
-    store::{Store, StoreError},
+    store::{Store, StoreError, channels::Channel},
 };
 
 /// An alert that waits longer than this is not on its way.
@@ -13,6 +13,9 @@ const OUTBOX_PATIENCE_MILLIS: i64 = 60_000;
 
 /// An erasure that takes longer than this is held up by something.
 const ERASURE_PATIENCE_MINUTES: i64 = 60;
+
+/// A channel at which nothing arrives for longer than this is broken.
+const CHANNEL_PATIENCE_MILLIS: i64 = 15 * 60_000;
 
 /// What was found, and a way to look further.
 pub(super) struct Postgres {
@@ -33,6 +36,7 @@ pub(super) async fn look(config: &Config, now: Timestamp) -> Postgres {
     findings.push(accounts(&store).await);
     findings.push(outbox(&store, now).await);
     findings.push(erasures(&store, now).await);
+    findings.push(channels(&store, now).await);
     findings.push(tracking(&store, now).await);
     Postgres { findings, store: Some(store) }
 }
@@ -119,6 +123,29 @@ async fn tracking(store: &Store, now: Timestamp) -> Finding {
     }
     Finding::note("tracking", format!("hardly any events of {}", open.join(", ")))
         .with_next("see that they are still sent; until then alerts about missing logins and usage are held back")
+}
+
+/// Channels that were paused, or where nothing arrives for longer than a receiver's hiccup.
+async fn channels(store: &Store, now: Timestamp) -> Finding {
+    let troubled = match store.troubled_channels().await {
+        Ok(troubled) => troubled,
+        Err(error) => return refused("channels", error),
+    };
+    let is_long = |since: Timestamp| now.millis_since(since) > CHANNEL_PATIENCE_MILLIS;
+    let broken = |channel: &&Channel| channel.is_paused_by_us() || channel.failing_since.is_some_and(is_long);
+    let named = |channel: &Channel| {
+        let reason = channel.last_error.as_deref().unwrap_or("no reason was given");
+        format!("{} of account {} ({reason})", channel.name, channel.account)
+    };
+    let names: Vec<String> = troubled.iter().filter(broken).map(named).collect();
+    match (names.is_empty(), troubled.len()) {
+        (false, _) => {
+            let text = format!("nothing arrives at: {}", names.join(", "));
+            Finding::fault("channels", text, "correct them, then `churnd channel test` and `churnd channel resume`")
+        }
+        (true, 0) => Finding::fine("channels", "none is paused, everything arrives"),
+        (true, count) => Finding::note("channels", format!("paused, or failing for minutes: {count}")),
+    }
 }
 
 fn refused(area: &'static str, error: StoreError) -> Finding {

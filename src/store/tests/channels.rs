@@ -45,8 +45,7 @@ async fn ready() -> (Database, Store) {
 async fn enqueue(store: &Store, alert: &str, token: &str, channels: &[Uuid]) -> Vec<u64> {
     let acme = account("acme");
     let body = alert.as_bytes();
-    let new =
-        NewDelivery { account: &acme, alert_id: alert, token: Some(token), body, is_test: false, at: hours(1) };
+    let new = NewDelivery { account: &acme, alert_id: alert, token: Some(token), body, is_test: false, at: hours(1) };
     store.enqueue_alert(&new, channels).await.unwrap()
 }
 
@@ -73,7 +72,10 @@ fn what_cannot_work_is_refused_by_its_field() {
         let problems = NewChannel { target, ..mail("x") }.problems();
         assert!(problems.len() == 1 && problems[0].starts_with(expected), "{problems:?}");
     }
-    assert_eq!(NewChannel { target: webhook("https://example.com/a?b", vec![secret]), ..mail("x") }.problems().len(), 0);
+    assert_eq!(
+        NewChannel { target: webhook("https://example.com/a?b", vec![secret]), ..mail("x") }.problems().len(),
+        0
+    );
     for name in ["", " a", "a\n", &"x".repeat(65)] {
         assert_eq!(mail(name).problems().len(), 1, "{name:?}");
     }

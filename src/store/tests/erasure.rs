@@ -268,7 +268,7 @@ async fn the_rows_of_a_customer_go_and_nothing_readable_is_left() {
     let charges = store.charges_of(&job).await.unwrap();
     assert_eq!(charges, ["ch_canary"]);
     assert_eq!(store.all_pending(&acme).await.unwrap().len(), 3);
-    for expected in [13, 0] {
+    for expected in [14, 0] {
         let erased = store.erase_rows(&job, &charges, &["evt_named"]).await.unwrap();
         assert_eq!(erased.rows, expected);
     }
