@@ -27,6 +27,7 @@ pub mod customers; // reading about customers, and what was done about them
 pub mod erasure; // erasing a customer
 pub mod script; // the browser snippet
 pub mod stripe; // Stripe's webhooks
+pub mod slack; // installing the Slack app
 pub mod dashboard; // pages for people
 pub mod openapi; // the document that describes it all
 pub mod health; // alive, ready, metrics

@@ -36,6 +36,7 @@ fn documented() -> OpenApiRouter<Bridge> {
         .merge(erasure::routes())
         .merge(script::routes())
         .merge(segment::routes())
+        .merge(super::slack::routes())
 }
 
 fn openapi_json(text: &str) -> impl IntoResponse + use<> {

@@ -9,6 +9,7 @@ use super::{
     keys::KeyRing,
     rate::RateLimits,
     segment::tail::DroppedTail,
+    slack::SlackInstall,
     stripe::SigningSecrets,
 };
 use crate::{
@@ -52,6 +53,8 @@ pub struct Parts {
     pub dashboard: DashboardConfig,
     /// The settings for personal data.
     pub privacy: PrivacyConfig,
+    /// Installing the Slack app, where it is set up.
+    pub slack: Option<SlackInstall>,
     /// Where users reach this server from outside, without a path.
     pub public_url: Option<String>,
     /// The dashboard's pages that are open.

@@ -27,6 +27,7 @@ use crate::{
         router,
         segment::tail::DroppedTail,
         server::{Certificates, Server},
+        slack::{SlackAppConfig, SlackInstall},
         state,
         stripe::SigningSecrets,
     },
@@ -327,6 +328,7 @@ impl Parts {
             segment: self.config.segment.clone(),
             dropped: DroppedTail::default(),
             privacy: self.config.privacy.clone(),
+            slack: self.slack_install()?,
             public_url: self.config.http.public_url.clone(),
             live,
         }))
@@ -358,6 +360,24 @@ impl Parts {
         self.lifecycle.spawn_critical("alerts", intake.run(context, soft));
         self.lifecycle.spawn_critical("deliveries", dispatcher.run(self.now(), came));
         Ok(())
+    }
+
+    /// Installing the Slack app, where all that it needs is set.
+    fn slack_install(&self) -> anyhow::Result<Option<SlackInstall>> {
+        let (slack, public_url) = (&self.config.slack, &self.config.http.public_url);
+        let (Some(client_id), Some(client_secret), Some(public_url)) =
+            (&slack.client_id, &slack.client_secret, public_url)
+        else {
+            return Ok(None);
+        };
+        let config = SlackAppConfig {
+            client_id: client_id.clone(),
+            client_secret: client_secret.clone(),
+            api_url: slack.api_url.clone(),
+            authorize_url: slack.authorize_url.clone(),
+            public_url: public_url.clone(),
+        };
+        SlackInstall::new(config, self.config.sending.timeout()).context("Slack cannot be asked").map(Some)
     }
 
     /// Starts what keeps accounts, rules and gauges fresh.

@@ -23,7 +23,7 @@ const SOON: Duration = Duration::from_secs(60);
 /// Routes for operators, and the document itself: no keys, not in the document.
 const UNDOCUMENTED: [&str; 5] = ["/livez", "/readyz", "/health", "/metrics", "/openapi.json"];
 /// Routes of the document that ask for no key, or look for it in a way of their own.
-const OPEN: [&str; 2] = ["/track.js", "/webhooks/stripe"];
+const OPEN: [&str; 4] = ["/track.js", "/webhooks/stripe", "/slack/install", "/slack/oauth/callback"];
 /// Files that make routes without the document: operators', those that speak Segment's protocol, and the dashboard's.
 const ROUTE_MAKERS: [&str; 4] = ["dashboard/mod.rs", "health.rs", "router.rs", "segment/mod.rs"];
 /// Pages for people, by session instead of key: `dashboard.rs` asks for each of them.
