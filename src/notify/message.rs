@@ -216,7 +216,8 @@ fn headline_of_many(count: usize, levels: &[LevelCount], mrr_at_risk: &[String])
     });
     let worst = worst.collect::<Vec<_>>().join(", ");
     let about = if worst.is_empty() { String::new() } else { format!(": {worst}") };
-    let money = if mrr_at_risk.is_empty() { String::new() } else { format!(" ({} a month)", mrr_at_risk.join(", ")) };
+    let money =
+        if mrr_at_risk.is_empty() { String::new() } else { format!(" ({} a month at risk)", mrr_at_risk.join(", ")) };
     format!("{}{about}{money}", counted(count, "change"))
 }
 

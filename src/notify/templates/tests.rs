@@ -164,9 +164,9 @@ fn a_digest_lists_customers_by_what_is_at_risk() {
     check(
         Sample::Digest,
         expect![[r#"
-            5 changes: 1 churned, 1 at high risk (1,020.00 EUR, 14.70 USD a month)
+            5 changes: 1 churned, 1 at high risk (1,020.00 EUR, 14.70 USD a month at risk)
             ====
-            5 changes: 1 churned, 1 at high risk (1,020.00 EUR, 14.70 USD a month)
+            5 changes: 1 churned, 1 at high risk (1,020.00 EUR, 14.70 USD a month at risk)
 
             churned: 1
             high: 1
@@ -247,7 +247,7 @@ fn a_digest_has_an_end_and_one_row_for_each_customer() {
     );
     let Texts { subject, text, html } = render(&Templates::default(), &wording);
     assert!(text.contains("… and 37 more") && html.contains("and 37 more"), "{text}");
-    assert_eq!(subject, "77 changes: 77 at low risk (9,240.00 EUR a month)");
+    assert_eq!(subject, "77 changes: 77 at low risk (9,240.00 EUR a month at risk)");
 }
 
 #[test]
