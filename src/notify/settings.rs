@@ -1,6 +1,6 @@
 //! The settings under `[notify]`, `[sending]`, `[smtp]`, `[sendgrid]` and `[slack]`.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{fs, net::IpAddr, path::PathBuf, time::Duration};
 
 use lettre::message::Mailbox;
 use secrecy::SecretString;
@@ -159,6 +159,11 @@ impl SmtpConfig {
         let host = self.host.as_deref().unwrap_or_default();
         if self.tls == SmtpTls::None && !host.is_empty() && !is_this_machine(host) {
             problems.push("smtp.tls is `none`: without encryption only this machine may be reached".to_owned());
+        }
+        if let Some(file) = &self.ca_file
+            && let Err(error) = fs::read(file)
+        {
+            problems.push(format!("smtp.ca_file `{}` cannot be read: {error}", file.display()));
         }
         if self.user.is_some() != self.password.is_some() {
             let (missing, other) = if self.user.is_some() { ("password", "user") } else { ("user", "password") };

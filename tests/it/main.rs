@@ -11,6 +11,8 @@ mod http_raw; // requests, bodies and clients against the rules
 mod tls; // certificates, replaced while running
 mod webhook; // Stripe, believed and not believed, and what was missed
 mod segment; // Segment's API, as each SDK speaks it
+mod told; // from an event to Slack, a mailbox and a webhook
+mod slack_install; // a Slack workspace becomes a channel
 mod sending; // messages to Slack, mailboxes and webhooks
 mod sentry; // errors are reported, and nobody's data with them
 mod thread; // one event through all layers, and through a crash
