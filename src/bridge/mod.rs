@@ -25,6 +25,7 @@ mod query; // the parameters of a query
 mod cursor; // where the next page of a list begins
 pub mod customers; // reading about customers, and what was done about them
 pub mod erasure; // erasing a customer
+pub mod channels; // where alerts go, and how deliveries went
 pub mod script; // the browser snippet
 pub mod stripe; // Stripe's webhooks
 pub mod slack; // installing the Slack app

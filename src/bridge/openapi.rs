@@ -21,6 +21,7 @@ pub fn complete(document: &mut OpenApi) {
         Tag::new("Tracking"),
         Tag::new("Segment"),
         Tag::new("Customers"),
+        Tag::new("Channels"),
         Tag::new("Webhooks"),
         Tag::new("Operations"),
     ]);

@@ -14,8 +14,8 @@ use axum::{
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{
-    cors, customers, dashboard, erasure, error::ApiError, observe::Observer, openapi, script, segment, state::Bridge,
-    stripe, track,
+    channels, cors, customers, dashboard, erasure, error::ApiError, observe::Observer, openapi, script, segment,
+    state::Bridge, stripe, track,
 };
 use crate::telemetry::metrics::Metrics;
 
@@ -34,6 +34,7 @@ fn documented() -> OpenApiRouter<Bridge> {
         .merge(stripe::routes())
         .merge(customers::routes())
         .merge(erasure::routes())
+        .merge(channels::routes())
         .merge(script::routes())
         .merge(segment::routes())
         .merge(super::slack::routes())

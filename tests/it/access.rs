@@ -48,7 +48,7 @@ impl Route {
         let filled = match self.path.as_str() {
             path if path.starts_with("/api/customers/") => path.replace("{id}", &ids.customer),
             path if path.starts_with("/api/erasures/") => path.replace("{id}", &ids.erasure),
-            path => path.replace("{interventionId}", &ids.intervention),
+            path => path.replace("{interventionId}", &ids.intervention).replace("{channelId}", &ids.channel),
         };
         assert!(!filled.contains('{'), "{filled}: say here what it is about");
         filled
@@ -74,13 +74,19 @@ struct Ids {
     customer: String,
     intervention: String,
     erasure: String,
+    channel: String,
 }
 
 impl Ids {
     /// Ids that never were.
     fn unknown() -> Self {
         let never = "00000000-0000-4000-8000-000000000000";
-        Self { customer: "c-18".to_owned(), intervention: never.to_owned(), erasure: never.to_owned() }
+        Self {
+            customer: "c-18".to_owned(),
+            intervention: never.to_owned(),
+            erasure: never.to_owned(),
+            channel: never.to_owned(),
+        }
     }
 }
 
@@ -132,8 +138,17 @@ impl Scene {
         .await;
         let document = http::get(at, "/openapi.json").await.unwrap().json();
         let erased = http::request(at, "DELETE", "/api/customers/gone", &[("x-api-key", &secret)], b"").await.unwrap();
+        let mail = br#"{"name":"team","target":{"kind":"email","to":["team@example.com"]}}"#;
+        let keyed = [("x-api-key", secret.as_str())];
+        let added = http::request(at, "POST", "/api/channels", &keyed, mail).await.unwrap();
+        assert_eq!(added.status, 201, "{}", added.text());
         let id_of = |answer: &Response| answer.json()["id"].as_str().unwrap().to_owned();
-        let known = Ids { customer: "c-17".to_owned(), intervention: id_of(&begun), erasure: id_of(&erased) };
+        let known = Ids {
+            customer: "c-17".to_owned(),
+            intervention: id_of(&begun),
+            erasure: id_of(&erased),
+            channel: id_of(&added),
+        };
         Self { at, routes: routes(&document), secret, publishable, revoked, foreign, known, _daemon: daemon }
     }
 

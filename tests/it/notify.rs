@@ -39,7 +39,7 @@ use crate::support::{
     daemon::{Daemon, in_background},
     eventually,
     feed::account,
-    now,
+    http, now,
 };
 
 const SOON: Duration = Duration::from_secs(60);
@@ -337,4 +337,41 @@ async fn scoring_goes_on_while_every_receiver_hangs() {
     .await;
     drop(held);
     drop(daemon);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn channels_over_http_take_secrets_and_never_give_them_back() {
+    let cluster = Cluster::start().await;
+    let key = cluster.command(&["key", "add", "--account", ACCOUNT, "--kind", "secret"]).await.trim().to_owned();
+    let daemon = Daemon::builder(&cluster, "one").setting("CHURND__ROLES", "bridge").start().await;
+    let ask = async |method: &str, path: &str, body: &str| {
+        let headers = [("x-api-key", key.as_str()), ("content-type", "application/json")];
+        http::request(daemon.address(), method, path, &headers, body.as_bytes()).await.unwrap()
+    };
+    let hook = r#"{"name":"ops","target":{"kind":"webhook","url":"https://example.com/canary-1"}}"#;
+    let added = ask("POST", "/api/channels", hook).await;
+    assert_eq!(added.status, 201, "{}", added.text());
+    assert!(added.json()["secret"].as_str().unwrap().starts_with("whsec_") && !added.text().contains("canary"));
+    assert_eq!(ask("POST", "/api/channels", hook).await.json()["code"], "channel_exists");
+    let path = format!("/api/channels/{}", added.json()["id"].as_str().unwrap());
+    for (body, status) in [
+        (r#"{"settings":{"perHour":5,"quietHours":{"from":"20:00","to":"08:00","zone":"Europe/Berlin"}}}"#, 200),
+        (r#"{"settings":{"perHour":0}}"#, 400),
+        (r#"{"target":{"kind":"email","to":["a@example.com"]}}"#, 400),
+        (r#"{"target":{"kind":"webhook","url":"canary-2"}}"#, 400),
+        (r#"{"target":{"kind":"webhook","url":["canary-2"]}}"#, 400),
+        (r#"{"target":{"kind":"webhook","url":"https://example.com/canary-3","secrets":["canary-4"]}}"#, 400),
+    ] {
+        let answer = ask("PATCH", &path, body).await;
+        assert_eq!(answer.status, status, "{body}: {}", answer.text());
+        assert!(!answer.text().contains("canary"), "{}", answer.text());
+    }
+    let listed = ask("GET", "/api/channels", "").await;
+    assert!(!listed.text().contains("whsec_") && !listed.text().contains("canary"), "{}", listed.text());
+    let channel = &listed.json()["channels"][0];
+    assert_eq!((&channel["settings"]["perHour"], &channel["to"]), (&json!(5), &json!("https://example.com/…")));
+    assert_eq!(ask("POST", &format!("{path}/resume"), "").await.status, 204);
+    assert_eq!(ask("GET", "/api/deliveries?state=pending", "").await.json()["deliveries"], json!([]));
+    assert_eq!(ask("DELETE", &path, "").await.status, 204);
+    assert_eq!(ask("DELETE", &path, "").await.json()["code"], "unknown_channel");
 }
