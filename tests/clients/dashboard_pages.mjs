@@ -6,7 +6,7 @@ import { env, eventually, run, withBrowser } from './harness.mjs';
 
 const HOST = env('CHURND_URL');
 const RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
-const PAGES = ['/dashboard/overview', '/dashboard/what-worked', '/dashboard/system'];
+const PAGES = ['/dashboard/overview', '/dashboard/what-worked', '/dashboard/channels', '/dashboard/system'];
 const LOOKS = [
   { name: 'light', media: { colorScheme: 'light' }, size: { width: 1200, height: 900 } },
   { name: 'dark', media: { colorScheme: 'dark' }, size: { width: 1200, height: 900 } },
@@ -34,6 +34,16 @@ await run(() =>
     await page.getByLabel('Secret key').fill(env('CHURND_SECRET_KEY'));
     await page.getByRole('button', { name: 'Sign in' }).click();
     await page.waitForURL('**/dashboard/overview');
+
+    // A channel is added first, so that there is one to look at.
+    await page.goto(`${HOST}/dashboard/channels`);
+    await page.getByLabel('Name', { exact: true }).fill('Success team');
+    await page.getByLabel('Kind').selectOption('email');
+    await page.getByLabel('Addresses, for e-mail').fill('success@example.com');
+    await page.getByRole('button', { name: 'Add', exact: true }).click();
+    await page.waitForURL('**done=added**');
+    await page.getByRole('button', { name: 'Pause Success team' }).click();
+    await page.waitForURL('**done=paused**');
 
     let checked = 0;
     for (const look of LOOKS) {

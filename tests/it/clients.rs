@@ -269,7 +269,7 @@ async fn the_pages_about_account_and_system_can_be_seen_and_used_by_everybody() 
     let report = stage.play("dashboard_pages.mjs").await;
     assert_eq!(
         (&report["checked"], &report["before"], &report["after"]),
-        (&json!(9), &json!(2), &json!(1)),
+        (&json!(12), &json!(2), &json!(1)),
         "{report}"
     );
     observer.caught_up(SOON).await;

@@ -42,14 +42,18 @@ impl Visitor {
     }
 
     async fn csrf(&self) -> String {
-        let page = self.page("/dashboard/system").await;
+        let page = self.page("/dashboard/overview").await;
         let (_, rest) = page.split_once("name=\"csrf\" value=\"").unwrap();
         rest.split('"').next().unwrap().to_owned()
     }
 
     async fn post(&self, body: &str) -> Response {
+        self.post_to("/dashboard/system/replay", body).await
+    }
+
+    async fn post_to(&self, path: &str, body: &str) -> Response {
         let headers = [("cookie", self.cookie.as_str()), ("content-type", "application/x-www-form-urlencoded")];
-        http::request(self.at, "POST", "/dashboard/system/replay", &headers, body.as_bytes()).await.unwrap()
+        http::request(self.at, "POST", path, &headers, body.as_bytes()).await.unwrap()
     }
 
     /// Sends the form as the page does, and gives where it leads.
@@ -151,4 +155,61 @@ async fn a_dead_letter_is_replayed_from_the_page_by_its_account_alone() {
         letters => Err(format!("{letters:?}")),
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn channels_are_added_paused_and_removed_and_their_secrets_stay_inside() {
+    let cluster = Cluster::start().await;
+    let daemon = Daemon::start(&cluster, "one").await;
+    cluster.command(&["account", "add", "other"]).await;
+    let own = Visitor::of(&cluster, &daemon, ACCOUNT).await;
+    let other = Visitor::of(&cluster, &daemon, "other").await;
+    assert!(own.page("/dashboard/channels").await.contains("Alerts reach nobody yet"));
+    assert!(own.page("/dashboard/overview").await.contains("Alerts reach nobody yet"));
+    let csrf = own.csrf().await;
+    let add = async |fields: &str| own.post_to("/dashboard/channels", &format!("csrf={csrf}&{fields}")).await;
+    let slack = "kind=slack&url=https%3A%2F%2Fhooks.slack.com%2Fservices%2FT0%2FB0%2Fhidden";
+    for (fields, problem) in [
+        ("name=a&kind=pigeon", "Choose Slack"),
+        ("name=a&kind=slack&url=nonsense", "The URL must be https://"),
+        ("name=&kind=email&to=a%40b.example", "The name must be"),
+        ("name=a&kind=email&to=a%40b.example&zone=Mars&quiet_from=20:00&quiet_to=08:00", "time zone such as"),
+    ] {
+        let answer = add(fields).await;
+        assert_eq!(answer.status, 422, "{fields}");
+        assert!(answer.text().contains(problem), "{fields}: {}", answer.text());
+    }
+    let forged = own.post_to("/dashboard/channels", &format!("name=a&{slack}")).await;
+    assert_eq!(forged.status, 403);
+    let added = add(&format!("name=Team&{slack}")).await;
+    assert_eq!((added.status, added.header("location")), (303, Some("/dashboard/channels?done=added")));
+    let again = add(&format!("name=Team&{slack}")).await;
+    assert!(again.status == 422 && again.text().contains("of this name already"), "{}", again.text());
+    let webhook = add("name=CRM&kind=webhook&url=https%3A%2F%2Fcrm.example%2Fhidden").await;
+    assert_eq!(webhook.status, 201, "{}", webhook.text());
+    assert_eq!(webhook.text().matches("whsec_").count(), 1, "the new secret is shown once");
+
+    let page = own.page("/dashboard/channels").await;
+    assert!(page.contains("Team") && page.contains("https://hooks.slack.com/…"), "{page}");
+    assert!(
+        !page.contains("services/T0") && !page.contains("crm.example/hidden") && !page.contains("whsec_"),
+        "{page}"
+    );
+    assert!(!other.page("/dashboard/channels").await.contains("Team"));
+
+    let sql = cluster.sql().await;
+    let id: uuid::Uuid = sql.query_one("SELECT id FROM channels WHERE name = 'Team'", &[]).await.unwrap().get(0);
+    let foreign = other.csrf().await;
+    let change = "/dashboard/channels/change";
+    for wish in ["pause", "resume", "remove"] {
+        let answer = other.post_to(change, &format!("csrf={foreign}&id={id}&do={wish}")).await;
+        assert_eq!(answer.status, 404, "{wish} of another account's channel");
+    }
+    for (wish, shown) in [("pause", "paused</span>"), ("resume", "active</span>"), ("remove", "CRM")] {
+        let answer = own.post_to(change, &format!("csrf={csrf}&id={id}&do={wish}")).await;
+        assert_eq!(answer.status, 303, "{wish}: {}", answer.text());
+        assert!(own.page("/dashboard/channels").await.contains(shown), "{wish}");
+    }
+    assert!(!own.page("/dashboard/channels").await.contains("Team"));
+    assert_eq!(own.post_to(change, &format!("csrf={csrf}&id={id}&do=resume")).await.status, 404);
 }

@@ -241,6 +241,7 @@ async fn what_worked_and_how_the_account_stands_can_be_read() {
     let overview = desk.get("/api/overview?days=7").await;
     assert_eq!(overview["now"]["customers"], json!({"high": 0, "medium": 1, "low": 1}));
     assert_eq!((&overview["now"]["churned"], &overview["now"]["mrr"]), (&json!(0), &json!([])));
+    assert_eq!(overview["channels"], json!([]));
     assert!(!overview["overTime"].as_array().unwrap().is_empty(), "the hour is noted at the start");
     let alerts = overview["alerts"].as_array().unwrap();
     assert_eq!(alerts.len(), 1, "{alerts:?}");

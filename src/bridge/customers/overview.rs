@@ -3,6 +3,7 @@
 use axum::{Json, extract::State};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
 
 use super::super::{
     access::Reader,
@@ -16,7 +17,11 @@ use crate::{
         money::{Currency, Money},
         time::Timestamp,
     },
-    store::overview::Snapshot,
+    store::{
+        channels::{Channel, ChannelKind},
+        deliveries::DeliverySums,
+        overview::Snapshot,
+    },
 };
 
 /// The most days that can be looked back.
@@ -48,6 +53,31 @@ pub(super) struct OverviewAnswer {
     over_time: Vec<StandingEntry>,
     /// The alerts of each UTC day that had any.
     alerts: Vec<AlertEntry>,
+    /// How messages arrived, channel by channel.
+    channels: Vec<ArrivalEntry>,
+}
+
+/// How messages of a channel arrived.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ArrivalEntry {
+    /// The channel's id.
+    #[schema(value_type = String, format = "uuid")]
+    id: Uuid,
+    /// What people call it.
+    name: String,
+    /// What kind it is of.
+    kind: ChannelKind,
+    /// Why it sends nothing now; null if it does.
+    paused_reason: Option<String>,
+    /// Since when nothing arrives; null if something does.
+    failing_since: Option<Timestamp>,
+    /// How many messages arrived in that time.
+    delivered: u64,
+    /// How many the receiver refused.
+    refused: u64,
+    /// How many wait.
+    pending: u64,
 }
 
 /// How an account stood at an instant.
@@ -105,13 +135,32 @@ pub(super) async fn overview(
     let since = asked.days.since(now);
     let over_time = bridge.store.overview_since(account, since).await?;
     let alerts = bridge.store.alerts_per_day(account, since).await?.into_iter();
+    let sums = bridge.store.delivery_sums(account, since).await?;
+    let channels = bridge.store.list_channels(account).await?.into_iter();
     Ok(Json(OverviewAnswer {
         now: StandingEntry::of(&bridge.store.overview_now(account, now).await?),
         over_time: over_time.iter().map(StandingEntry::of).collect(),
         alerts: alerts
             .map(|row| AlertEntry { day: row.day, level: row.level, kind: row.kind, alerts: row.alerts })
             .collect(),
+        channels: channels.map(|channel| ArrivalEntry::of(channel, &sums)).collect(),
     }))
+}
+
+impl ArrivalEntry {
+    fn of(channel: Channel, sums: &[DeliverySums]) -> Self {
+        let sums = sums.iter().find(|sums| sums.channel_id == channel.id);
+        Self {
+            id: channel.id,
+            kind: channel.kind(),
+            name: channel.name,
+            paused_reason: channel.paused.map(|(_, reason)| reason),
+            failing_since: channel.failing_since,
+            delivered: sums.map_or(0, |sums| sums.delivered),
+            refused: sums.map_or(0, |sums| sums.refused),
+            pending: sums.map_or(0, |sums| sums.pending),
+        }
+    }
 }
 
 impl Days {

@@ -36,10 +36,11 @@ pub(super) struct Section {
 pub(super) const CUSTOMERS: Section = Section { path: "/dashboard", name: "Customers" };
 pub(super) const OVERVIEW: Section = Section { path: "/dashboard/overview", name: "Overview" };
 pub(super) const WORKED: Section = Section { path: "/dashboard/what-worked", name: "What worked" };
+pub(super) const CHANNELS: Section = Section { path: "/dashboard/channels", name: "Channels" };
 pub(super) const SYSTEM: Section = Section { path: "/dashboard/system", name: "System" };
 
 /// The navigation, in its order.
-pub(super) const SECTIONS: &[Section] = &[CUSTOMERS, OVERVIEW, WORKED, SYSTEM];
+pub(super) const SECTIONS: &[Section] = &[CUSTOMERS, OVERVIEW, WORKED, CHANNELS, SYSTEM];
 
 /// What `layout.html` needs; the field `frame` of every template that extends it.
 #[derive(Clone, Debug)]

@@ -15,6 +15,7 @@ mod words; // money, times and levels as people read them
 mod chart; // drawings
 mod overview; // how the account stands
 mod worked; // which interventions kept customers
+mod channels; // where alerts go
 mod system; // who works on what, and dead letters
 pub mod live; // telling open pages that something changed
 mod customers; // the list of customers at risk
@@ -44,6 +45,8 @@ pub fn routes() -> Router<Bridge> {
         .route("/dashboard/", get(|| async { Redirect::permanent("/dashboard") }))
         .route("/dashboard/overview", get(overview::overview))
         .route("/dashboard/what-worked", get(worked::worked))
+        .route("/dashboard/channels", get(channels::channels).post(channels::add))
+        .route("/dashboard/channels/change", post(channels::change))
         .route("/dashboard/system", get(system::system))
         .route("/dashboard/system/replay", post(system::replay))
         .route("/dashboard/customers/{token}", get(customer::customer))

@@ -7,6 +7,7 @@ use axum::extract::State;
 
 use super::{
     super::{query::Checked, state::Bridge},
+    channels::{self, ChannelCard, Health},
     chart::{Bars, Line, Parts, nice_top},
     error::PageError,
     layout::{Frame, OVERVIEW, Page},
@@ -42,6 +43,7 @@ pub(super) struct OverviewPage {
     is_new: bool,
     from: Day,
     alerts: AlertChart,
+    channels: Vec<ChannelCard>,
 }
 
 /// A level's part of the customers.
@@ -108,6 +110,7 @@ pub(super) async fn overview(
         is_new,
         from: Day(from),
         alerts: alert_chart(&alerts, from, days),
+        channels: channels::cards(&bridge, account).await?,
     }))
 }
 
@@ -232,7 +235,7 @@ fn kind_in_words(kind: &str) -> &'static str {
         "risk.lowered" => "risk fell",
         "customer.churned" => "customer left",
         "customer.recovered" => "customer came back",
-        "ingest.anomaly" => "events went missing",
+        "ingest.anomaly" => "events missing, or back",
         _ => "other",
     }
 }
