@@ -3,7 +3,7 @@
 //! A session is looked up with each request, so that one that ended, or whose key was revoked, opens nothing from then on.
 //! Over TLS the cookie has another name, which browsers take from nobody else: it cannot be planted by a page without.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use axum::{
     extract::FromRequestParts,
@@ -12,7 +12,7 @@ use axum::{
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
-    super::state::Bridge,
+    super::{error::ApiError, state::Bridge},
     error::{PART, PageError},
 };
 use crate::{
@@ -21,6 +21,8 @@ use crate::{
     store::dashboard::{LONGEST_SECONDS, SessionHash, StoredSession},
 };
 
+/// A page says that the database is away rather than wait for longer.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Browsers store it only if it came over TLS, and send it over TLS only.
 const SECURE_COOKIE: &str = "__Secure-churnd_session";
 const PLAIN_COOKIE: &str = "churnd_session";
@@ -73,7 +75,10 @@ impl FromRequestParts<Bridge> for Visitor {
     async fn from_request_parts(parts: &mut Parts, bridge: &Bridge) -> Result<Self, PageError> {
         let is_part = parts.headers.contains_key(PART);
         let session = match cookie_of(parts, bridge) {
-            Some(hash) => bridge.store.session(hash).await?,
+            Some(hash) => {
+                let late = |_| ApiError::unavailable("the database does not answer: try again", 2);
+                tokio::time::timeout(PATIENCE, bridge.store.session(hash)).await.map_err(late)??
+            }
             None => None,
         };
         let Some(session) = session else {
