@@ -56,7 +56,7 @@ pub struct InterventionRequest {
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schema(min_properties = 1)]
-pub struct ChangeRequest {
+pub struct InterventionChange {
     /// How it ended; null changes nothing.
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<Outcome>)]
@@ -219,7 +219,7 @@ impl InterventionDesk {
         &self,
         account: &AccountId,
         id: Uuid,
-        request: &ChangeRequest,
+        request: &InterventionChange,
     ) -> Result<Intervention, InterventionError> {
         let change = request.check()?;
         let before = self.load(account, id).await?;
@@ -299,7 +299,7 @@ impl InterventionRequest {
     }
 }
 
-impl ChangeRequest {
+impl InterventionChange {
     fn check(&self) -> Result<Change<'_>, InterventionError> {
         if self.outcome.is_none() && self.kind.is_none() && self.note.is_none() {
             let detail = "nothing is to change: send `outcome`, `type` or `note`";
@@ -383,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_type_that_is_null_is_another_thing_than_one_that_was_not_said() {
-        let read = |text: &str| serde_json::from_str::<ChangeRequest>(text).unwrap();
+        let read = |text: &str| serde_json::from_str::<InterventionChange>(text).unwrap();
         assert_eq!(read(r#"{"note":"x"}"#).kind, None);
         assert_eq!(read(r#"{"type":null}"#).kind, Some(None));
         assert_eq!(read(r#"{"type":"call"}"#).kind.unwrap().unwrap().as_str(), "call");

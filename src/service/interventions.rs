@@ -13,7 +13,7 @@ use crate::{
         subject,
     },
     pipeline::interventions::{
-        ChangeRequest, InterventionDesk, InterventionEntry, InterventionError, InterventionRequest, StatusFilter,
+        InterventionChange, InterventionDesk, InterventionEntry, InterventionError, InterventionRequest, StatusFilter,
         TypeFilter,
     },
     store::interventions::InterventionQuery,
@@ -91,7 +91,7 @@ async fn answer(desk: &InterventionDesk, asked: &Asked) -> Result<Bytes, Refusal
         }
         Wish::Assign | Wish::Close => {
             let Changing { id, request } = read(&asked.payload)?;
-            let request: ChangeRequest = as_over_http(request)?;
+            let request: InterventionChange = as_over_http(request)?;
             if request.outcome.flatten().is_some() != (wish == Wish::Close) {
                 return Err(invalid("`close` takes an `outcome`, `assign` takes none"));
             }

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     event::{ids::AccountId, time::Timestamp},
     pipeline::interventions::{
-        ChangeRequest, InterventionDesk, InterventionEntry, InterventionError, InterventionRequest, StatusFilter,
+        InterventionChange, InterventionDesk, InterventionEntry, InterventionError, InterventionRequest, StatusFilter,
         TypeFilter,
     },
     store::interventions::{Intervention, InterventionQuery},
@@ -145,7 +145,7 @@ pub(super) async fn of_account(
 #[utoipa::path(
     patch, path = "/api/interventions/{interventionId}", tag = "Customers",
     params(("interventionId" = String, Path, description = "The intervention's id", format = "uuid")),
-    request_body(content = ChangeRequest, description = "JSON"),
+    request_body(content = InterventionChange, description = "JSON"),
     responses(
         (status = OK, description = "As it is now", body = InterventionEntry),
         (status = CONFLICT, description = "It had ended with another outcome", body = inline(Problem<'static>), content_type = "application/problem+json"),
@@ -160,7 +160,7 @@ pub(super) async fn change(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<InterventionEntry>, ApiError> {
-    let request: ChangeRequest = bridge.read_intervention(&headers, body).await?;
+    let request: InterventionChange = bridge.read_intervention(&headers, body).await?;
     Ok(Json(InterventionEntry::of(bridge.interventions().change(grant.account(), id, &request).await?)))
 }
 
