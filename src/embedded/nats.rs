@@ -19,6 +19,8 @@ use super::{
 };
 
 const SERVER: &str = "nats-server";
+/// Streams reserve their limits when they are created; by default a server has no more than part of the free disk to give.
+const MOST_STORED: &str = "16GB";
 const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(15);
 
@@ -176,7 +178,7 @@ impl NatsServer {
         let sync = if self.options.sync_always { "always" } else { "2m" };
         format!(
             "server_name: {name}\nlisten: \"127.0.0.1:{port}\"\n\
-             jetstream {{\n  store_dir: {store}\n  sync_interval: {sync}\n}}\n{extra}\n",
+             jetstream {{\n  store_dir: {store}\n  max_file_store: {MOST_STORED}\n  sync_interval: {sync}\n}}\n{extra}\n",
             name = quoted(&self.name()),
             port = self.port,
             store = quoted(&self.store_dir().display().to_string()),
