@@ -11,6 +11,7 @@ use std::{
 };
 
 use churnd::{
+    engine::checkpoint::Level,
     event::{ids::AccountId, time::Timestamp},
     notify::{
         dispatcher::{Deliver, Dispatcher, Parts},
@@ -62,7 +63,8 @@ struct Receivers(Arc<Script>);
 struct Script {
     tries: Mutex<Vec<Try>>,
     clock: AtomicI64,
-    /// Whoever is called `broken@…` answers 500, hangs, or asks for two minutes, in turns.
+    /// Whoever is called `broken…` answers 500, hangs, or asks for two minutes, in turns; with `+gone` it takes nothing any
+    /// more, with `+odd` it takes no message.
     broken: AtomicBool,
     /// Messages arrive, and nobody ever hears that they did.
     mute: AtomicBool,
@@ -88,7 +90,7 @@ impl Receivers {
 impl Deliver for Receivers {
     async fn send(&self, target: &Target, _: &Templates, notice: &Notice, _: Option<&str>) -> Result<Receipt, Failure> {
         let Target::Email { to } = target else { panic!("{target:?}") };
-        let broken = to[0].starts_with("broken@") && self.0.broken.load(Ordering::Acquire);
+        let broken = to[0].starts_with("broken") && self.0.broken.load(Ordering::Acquire);
         let count = {
             let mut tries = self.0.tries.lock().unwrap();
             let count = tries.iter().filter(|one| one.to == to[0]).count();
@@ -100,6 +102,12 @@ impl Deliver for Receivers {
         self.0.came.notify_one();
         if self.0.mute.load(Ordering::Acquire) {
             return std::future::pending().await;
+        }
+        if broken && to[0].contains("+gone") {
+            return Err(Failure::Gone { reason: "410".to_owned() });
+        }
+        if broken && to[0].contains("+odd") {
+            return Err(Failure::Refused { reason: "413".to_owned() });
         }
         match (broken, count % 3) {
             (false, _) => Ok(Receipt::default()),
@@ -127,9 +135,13 @@ impl Scene {
     }
 
     fn dispatcher(&self, patience: Duration) -> Dispatcher<Receivers> {
+        self.dispatcher_over(self.receivers.clone(), patience)
+    }
+
+    fn dispatcher_over<D: Deliver>(&self, deliver: D, patience: Duration) -> Dispatcher<D> {
         let parts = Parts {
             store: self.store.clone(),
-            deliver: self.receivers.clone(),
+            deliver,
             metrics: Metrics::new(Timestamp::from_millis(self.start)),
             config: NotifyConfig { at_once: 8, pause_after_hours: 72 },
             patience,
@@ -212,6 +224,101 @@ async fn after_an_hour_of_outage_every_alert_arrives_under_its_key_and_others_ne
     let backlog = scene.store.delivery_backlog().await.unwrap();
     assert_eq!(backlog.pending, 0);
     assert!(scene.store.troubled_channels().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_fails_for_long_is_paused_and_what_waited_arrives_when_it_goes_on() {
+    let scene = Scene::set().await;
+    let dispatcher = scene.dispatcher(Duration::from_millis(1));
+    let channels = [scene.channel("broken", singles()).await, scene.channel("broken+gone", singles()).await];
+    scene.receivers.0.broken.store(true, Ordering::Release);
+    scene.alert("a1", "c1", scene.start, &channels).await;
+    scene.turn(&dispatcher, scene.start).await;
+    let paused = async |channel: Uuid| scene.store.channel(&account(), channel).await.unwrap().unwrap().paused;
+    assert_eq!(paused(channels[1]).await.unwrap().1, "410", "what is gone is paused at once");
+    for hour in 1..=71 {
+        scene.turn(&dispatcher, scene.start + hour * 60 * MINUTE).await;
+    }
+    assert_eq!(paused(channels[0]).await, None);
+    scene.alert("a2", "c2", scene.start + 71 * 60 * MINUTE, &channels).await;
+    for hour in 72..=74 {
+        scene.turn(&dispatcher, scene.start + hour * 60 * MINUTE).await;
+    }
+    let why = paused(channels[0]).await.expect("it failed for 72 h").1;
+    assert!(why.starts_with("nothing arrived for 72 h: "), "{why}");
+    assert_eq!(scene.store.troubled_channels().await.unwrap().len(), 2);
+    // Paused channels are left alone, and lose nothing.
+    let tried = scene.receivers.tries("broken@example.com").len();
+    let healed = scene.start + 100 * 60 * MINUTE;
+    scene.turn(&dispatcher, healed).await;
+    assert_eq!(scene.receivers.tries("broken@example.com").len(), tried);
+    scene.receivers.0.broken.store(false, Ordering::Release);
+    for (channel, name) in channels.into_iter().zip(["broken", "broken+gone"]) {
+        assert!(scene.store.resume_channel(&account(), channel).await.unwrap());
+        scene.turn(&dispatcher, healed).await;
+        let mut arrived = scene.receivers.arrived(&format!("{name}@example.com"));
+        arrived.sort_unstable();
+        assert_eq!(arrived, ["a1", "a2"], "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_refused_ends_with_its_reason_and_holds_up_no_other() {
+    let scene = Scene::set().await;
+    let dispatcher = scene.dispatcher(SOON);
+    let channel = scene.channel("broken+odd", singles()).await;
+    scene.receivers.0.broken.store(true, Ordering::Release);
+    scene.alert("a1", "c1", scene.start, &[channel]).await;
+    scene.turn(&dispatcher, scene.start).await;
+    scene.receivers.0.broken.store(false, Ordering::Release);
+    scene.alert("a2", "c1", scene.start, &[channel]).await;
+    scene.turn(&dispatcher, scene.start).await;
+    assert_eq!(scene.receivers.arrived("broken+odd@example.com"), ["a2"]);
+    let sql = scene.cluster.sql().await;
+    let rows = sql.query("SELECT alert_id, state, last_error FROM deliveries ORDER BY id", &[]).await.unwrap();
+    let told: Vec<(String, String, Option<String>)> =
+        rows.iter().map(|row| (row.get("alert_id"), row.get("state"), row.get("last_error"))).collect();
+    assert_eq!(told[0], ("a1".to_owned(), "refused".to_owned(), Some("413".to_owned())));
+    assert_eq!((told[1].0.as_str(), told[1].1.as_str()), ("a2", "delivered"));
+}
+
+/// A Slack channel: remembers what each message took the place of.
+#[derive(Clone, Default)]
+struct Board(Arc<Mutex<Vec<Option<String>>>>);
+
+impl Deliver for Board {
+    async fn send(&self, _: &Target, _: &Templates, _: &Notice, replaces: Option<&str>) -> Result<Receipt, Failure> {
+        let mut messages = self.0.lock().unwrap();
+        messages.push(replaces.map(str::to_owned));
+        let reference = replaces.map_or_else(|| format!("message {}", messages.len()), str::to_owned);
+        Ok(Receipt { reference: Some(reference) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_risk_that_goes_on_takes_the_place_of_its_message_and_a_new_one_does_not() {
+    let scene = Scene::set().await;
+    let target = Target::SlackApp { token: SecretString::from("xoxb-1"), channel: "#risk".to_owned() };
+    let settings = Settings { minimum_level: Level::Low, ..singles() };
+    let new = NewChannel { name: "slack".to_owned(), target, settings, templates: Templates::default() };
+    let channel = scene.store.add_channel(&account(), &new).await.unwrap();
+    let board = Board::default();
+    let dispatcher = scene.dispatcher_over(board.clone(), SOON);
+    for (step, (customer, level)) in
+        [("c1", "medium"), ("c2", "high"), ("c1", "high"), ("c1", "low"), ("c1", "medium")].into_iter().enumerate()
+    {
+        let (acme, at) = (account(), Timestamp::from_millis(scene.start + i64::try_from(step).unwrap() * MINUTE));
+        let id = format!("a{step}");
+        let mut alert: serde_json::Value = serde_json::from_slice(&body(&id, &acme, at)).unwrap();
+        alert["level"] = json!(level);
+        let body = alert.to_string().into_bytes();
+        let new = NewDelivery { account: &acme, alert_id: &id, token: Some(customer), body: &body, is_test: false, at };
+        scene.store.enqueue_alert(&new, &[channel]).await.unwrap();
+        dispatcher.turn(at).await.unwrap();
+    }
+    let first = || Some("message 1".to_owned());
+    // The fall to low still is about the first message; what comes after it is a new risk.
+    assert_eq!(*board.0.lock().unwrap(), [None, None, first(), first(), None]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -357,8 +464,10 @@ async fn channels_over_http_take_secrets_and_never_give_them_back() {
     for (body, status) in [
         (r#"{"settings":{"perHour":5,"quietHours":{"from":"20:00","to":"08:00","zone":"Europe/Berlin"}}}"#, 200),
         (r#"{"settings":{"perHour":0}}"#, 400),
-        (r#"{"target":{"kind":"email","to":["a@example.com"]}}"#, 400),
+        (r#"{"target":{"kind":"email","to":["a@example.com"]}}"#, 409),
         (r#"{"target":{"kind":"webhook","url":"canary-2"}}"#, 400),
+        (r#"{"target":{"kind":"webhook","url":"https://10.0.0.1/canary-5"}}"#, 400),
+        (r#"{"templates":{"subject":"{% if %}","text":""}}"#, 400),
         (r#"{"target":{"kind":"webhook","url":["canary-2"]}}"#, 400),
         (r#"{"target":{"kind":"webhook","url":"https://example.com/canary-3","secrets":["canary-4"]}}"#, 400),
     ] {
@@ -372,6 +481,12 @@ async fn channels_over_http_take_secrets_and_never_give_them_back() {
     assert_eq!((&channel["settings"]["perHour"], &channel["to"]), (&json!(5), &json!("https://example.com/…")));
     assert_eq!(ask("POST", &format!("{path}/resume"), "").await.status, 204);
     assert_eq!(ask("GET", "/api/deliveries?state=pending", "").await.json()["deliveries"], json!([]));
+    let test = ask("POST", &format!("{path}/test"), "").await;
+    assert_eq!(test.status, 202, "{}", test.text());
+    let waiting = ask("GET", "/api/deliveries?state=pending", "").await.json()["deliveries"][0].clone();
+    assert_eq!((&waiting["id"], &waiting["test"]), (&test.json()["deliveryId"], &json!(true)));
+    let stranger = format!("/api/channels/{}/test", Uuid::nil());
+    assert_eq!(ask("POST", &stranger, "").await.json()["code"], "unknown_channel");
     assert_eq!(ask("DELETE", &path, "").await.status, 204);
     assert_eq!(ask("DELETE", &path, "").await.json()["code"], "unknown_channel");
 }
