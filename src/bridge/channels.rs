@@ -23,11 +23,12 @@ use super::{
     state::Bridge,
 };
 use crate::{
-    event::time::Timestamp,
+    event::{ids::AccountId, time::Timestamp},
+    notify::sample,
     store::{
         StoreError,
         channels::{Channel, ChannelChange, ChannelKind, NewChannel, Settings, Target, Templates, new_webhook_secret},
-        deliveries::{DeliveryQuery, DeliveryState, HeldReason, StoredDelivery},
+        deliveries::{DeliveryQuery, DeliveryState, HeldReason, NewDelivery, StoredDelivery},
     },
 };
 
@@ -40,6 +41,7 @@ pub fn routes() -> OpenApiRouter<Bridge> {
         .routes(routes!(list, add))
         .routes(routes!(change, remove))
         .routes(routes!(resume))
+        .routes(routes!(test))
         .routes(routes!(deliveries))
         .layer(axum::middleware::map_response(not_stored))
 }
@@ -188,6 +190,14 @@ struct DeliveryEntry {
     delivered_at: Option<Timestamp>,
 }
 
+/// A sample that is on its way.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct TestAccepted {
+    /// The delivery's id.
+    delivery_id: u64,
+}
+
 /// A page of deliveries, the newest first.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -250,6 +260,7 @@ async fn add(
     let (target, secret) = request.target.read()?;
     let new = NewChannel { name: request.name, target, settings: request.settings, templates: request.templates };
     refuse(&new.problems())?;
+    refuse(&bridge.checks.problems(Some(&new.target), Some(&new.templates)))?;
     let id = bridge.store.add_channel(grant.account(), &new).await.map_err(refused)?;
     let stored = bridge.store.channel(grant.account(), id).await?.ok_or_else(unknown_channel)?;
     let secret = secret.map(|secret| secret.expose_secret().to_owned());
@@ -265,7 +276,7 @@ async fn add(
     request_body(content = ChangeRequest, description = "JSON"),
     responses(
         (status = OK, description = "It is changed", body = ChannelEntry),
-        (status = CONFLICT, description = "There is another one of this name", body = inline(Problem<'static>), content_type = "application/problem+json"),
+        (status = CONFLICT, description = "There is another one of this name, or it is of another kind", body = inline(Problem<'static>), content_type = "application/problem+json"),
         Refused,
     ),
     security(("secretKey" = [])),
@@ -282,10 +293,12 @@ async fn change(
     let target = request.target.map(TargetRequest::read).transpose()?;
     let (target, secret) = target.map_or((None, None), |(target, secret)| (Some(target), secret));
     if target.as_ref().is_some_and(|target| target.kind() != before.kind()) {
-        return Err(invalid("target: a channel stays of its kind; add another one"));
+        let detail = "the channel is of another kind and stays so: add a new channel";
+        return Err(ApiError::new(StatusCode::CONFLICT, "channel_kind", detail));
     }
     let change = ChannelChange { name: request.name, target, settings: request.settings, templates: request.templates };
     refuse(&change.problems())?;
+    refuse(&bridge.checks.problems(change.target.as_ref(), change.templates.as_ref()))?;
     bridge.store.change_channel(grant.account(), id, &change).await.map_err(refused)?;
     let stored = bridge.store.channel(grant.account(), id).await?.ok_or_else(unknown_channel)?;
     let secret = secret.map(|secret| secret.expose_secret().to_owned());
@@ -326,6 +339,25 @@ async fn resume(
 ) -> Result<StatusCode, ApiError> {
     let resumed = bridge.store.resume_channel(grant.account(), id).await?;
     if resumed { Ok(StatusCode::NO_CONTENT) } else { Err(unknown_channel()) }
+}
+
+/// Test a channel
+///
+/// Sends a sample that says that it is one, to a paused channel too, and once only. `GET /api/deliveries` tells under the
+/// answered id what became of it.
+#[utoipa::path(
+    post, path = "/api/channels/{channelId}/test", tag = "Channels",
+    params(("channelId" = String, Path, description = "The channel's id", format = "uuid")),
+    responses((status = ACCEPTED, description = "It is on its way", body = TestAccepted), Refused),
+    security(("secretKey" = [])),
+)]
+async fn test(
+    State(bridge): State<Bridge>,
+    Reader(grant): Reader,
+    ChannelPath(id): ChannelPath,
+) -> Result<Response, ApiError> {
+    let delivery_id = bridge.test_channel(grant.account(), id).await?.ok_or_else(unknown_channel)?;
+    Ok((StatusCode::ACCEPTED, Json(TestAccepted { delivery_id })).into_response())
 }
 
 /// Deliveries
@@ -387,6 +419,17 @@ fn refused(error: StoreError) -> ApiError {
 }
 
 impl Bridge {
+    /// Puts a sample on its way to a channel, if the account has it; gives back the delivery's id.
+    pub(super) async fn test_channel(&self, account: &AccountId, channel: Uuid) -> Result<Option<u64>, StoreError> {
+        if self.store.channel(account, channel).await?.is_none() {
+            return Ok(None);
+        }
+        let (alert_id, at) = (format!("test-{}", Uuid::now_v7()), self.now());
+        let body = serde_json::to_vec(&sample::test_alert(&alert_id, account, at)).unwrap_or_default();
+        let new = NewDelivery { account, alert_id: &alert_id, token: None, body: &body, is_test: true, at };
+        Ok(self.store.enqueue_alert(&new, &[channel]).await?.first().copied())
+    }
+
     async fn read_channel<T: DeserializeOwned>(&self, headers: &HeaderMap, body: Body) -> Result<T, ApiError> {
         let body = self.read_json(headers, body, MAX_BODY_BYTES).await?;
         // What cannot be read may hold a secret, so only the place is told.

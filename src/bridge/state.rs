@@ -13,8 +13,8 @@ use super::{
     stripe::SigningSecrets,
 };
 use crate::{
-    event::time::Timestamp, pipeline::risk::RiskDesk, store::Store, stream::publisher::Publisher,
-    telemetry::metrics::Metrics,
+    event::time::Timestamp, notify::check::Checks, pipeline::risk::RiskDesk, store::Store,
+    stream::publisher::Publisher, telemetry::metrics::Metrics,
 };
 
 /// What the handlers work with; cheap to clone.
@@ -53,6 +53,8 @@ pub struct Parts {
     pub dashboard: DashboardConfig,
     /// The settings for personal data.
     pub privacy: PrivacyConfig,
+    /// What is refused of channels before they are stored.
+    pub checks: Checks,
     /// Installing the Slack app, where it is set up.
     pub slack: Option<SlackInstall>,
     /// Where users reach this server from outside, without a path.

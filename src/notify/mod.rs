@@ -16,6 +16,7 @@ pub mod preview; // what would be sent
 mod words; // amounts, instants and names as people read them
 pub mod templates; // the texts, built in or a channel's own
 pub mod sample; // one of each kind, to look at
+pub mod check; // what can be said of a channel before anything is sent
 pub mod send; // one try at one target, and what came of it
 mod quiet; // when nothing is sent
 mod plan; // what is sent now, alone or together, and what waits

@@ -80,11 +80,6 @@ impl Sender {
             Target::Webhook { url, secrets } => webhook::send(&parts.guarded, url, secrets, notice, now).await,
         }
     }
-
-    /// Whether a webhook may be sent to a URL, for whoever stores one.
-    pub fn check_url(&self, url: &str) -> Result<(), String> {
-        self.0.guarded.target(url).map(|_| ()).map_err(|error| error.to_string())
-    }
 }
 
 impl fmt::Debug for Sender {

@@ -35,6 +35,7 @@ use crate::{
     engine::partition::Policy,
     event::time::Timestamp,
     notify::{
+        check::Checks,
         dispatcher::{self, Dispatcher},
         intake::Intake as AlertIntake,
         sender::Sender,
@@ -328,6 +329,7 @@ impl Parts {
             segment: self.config.segment.clone(),
             dropped: DroppedTail::default(),
             privacy: self.config.privacy.clone(),
+            checks: Checks::new(&self.config.sender()),
             slack: self.slack_install()?,
             public_url: self.config.http.public_url.clone(),
             live,

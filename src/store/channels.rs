@@ -66,6 +66,9 @@ pub enum ChannelKind {
     Webhook,
 }
 
+/// The largest amount that [`Settings::minimum_mrr`] may be.
+const LARGEST_MRR: i64 = 9_000_000_000_000_000;
+
 /// Which alerts a channel takes, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
@@ -73,17 +76,18 @@ pub struct Settings {
     /// An alert is taken if the level before or after it is at least this one.
     pub minimum_level: Level,
     /// Only alerts about customers who bring at least this a month, in minor units of whatever currency.
+    #[schema(minimum = 0, maximum = 9_000_000_000_000_000_i64)] // LARGEST_MRR
     pub minimum_mrr: Option<i64>,
     /// When nothing is sent: what comes up meanwhile is sent when they end.
     pub quiet_hours: Option<QuietHours>,
     /// The most messages in any hour; what is over them waits and is sent in one.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 4_294_967_295_i64)]
     pub per_hour: Option<u32>,
     /// The most messages about one customer in any hour; what is over them waits and is sent in one.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 4_294_967_295_i64)]
     pub per_customer_per_hour: Option<u32>,
     /// From how many alerts on that are due at once they are sent in one message.
-    #[schema(minimum = 2)]
+    #[schema(minimum = 2, maximum = 4_294_967_295_i64)]
     pub digest_after: Option<u32>,
 }
 
@@ -408,8 +412,8 @@ impl Settings {
                 problems.push(format!("quietHours.zone is `{zone}`: it must be a time zone such as Europe/Berlin"));
             }
         }
-        if self.minimum_mrr.is_some_and(|least| least < 0) {
-            problems.push("minimumMrr is negative: it must be an amount in minor units, such as 5000".to_owned());
+        if self.minimum_mrr.is_some_and(|least| !(0..=LARGEST_MRR).contains(&least)) {
+            problems.push("minimumMrr must be an amount in minor units, such as 5000".to_owned());
         }
         for (field, most) in [("perHour", self.per_hour), ("perCustomerPerHour", self.per_customer_per_hour)] {
             if most == Some(0) {

@@ -21,8 +21,8 @@ const DIRECTIONS: [(&str, &[&str]); 14] = [
     ("stream", &["event", "engine", "telemetry"]),
     ("store", &["event", "engine", "telemetry"]),
     ("pipeline", &["event", "engine", "telemetry", "service::clock", "stream", "store"]),
-    ("bridge", &["event", "engine", "telemetry", "web", "service::clock", "stream", "store", "pipeline"]),
     ("notify", &["event", "engine", "telemetry", "web", "service::clock", "stream", "store"]),
+    ("bridge", &["event", "engine", "telemetry", "web", "service::clock", "stream", "store", "pipeline", "notify"]),
     ("config", &["event", "engine", "telemetry", "stream", "store", "pipeline", "bridge", "notify", "service"]),
     (
         "service",

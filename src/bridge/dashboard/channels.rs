@@ -100,6 +100,9 @@ pub(super) async fn channels(
         Some("added") => Some("The channel was added: alerts from now on go there."),
         Some("paused") => Some("The channel is paused. Alerts wait and are sent when it goes on."),
         Some("resumed") => Some("The channel goes on: what waited is being sent."),
+        Some("tested") => {
+            Some("A test message is on its way; what became of it shows here in a moment. Reload the page.")
+        }
         Some("removed") => Some("The channel was removed, with its secrets and what it had not sent."),
         _ => None,
     };
@@ -118,7 +121,10 @@ pub(super) async fn add(State(bridge): State<Bridge>, posted: Posted) -> Result<
         Ok(new) => new,
         Err(problem) => return refuse(vec![problem]).await,
     };
-    let problems = new.problems();
+    let mut problems = new.problems();
+    if problems.is_empty() {
+        problems = bridge.checks.problems(Some(&new.target), Some(&new.templates));
+    }
     if !problems.is_empty() {
         return refuse(problems.into_iter().map(in_words).collect()).await;
     }
@@ -137,7 +143,7 @@ pub(super) async fn add(State(bridge): State<Bridge>, posted: Posted) -> Result<
     Ok(Redirect::to("/dashboard/channels?done=added").into_response())
 }
 
-/// `POST /dashboard/channels/change`: pauses, resumes or removes one.
+/// `POST /dashboard/channels/change`: pauses, resumes, tests or removes one.
 pub(super) async fn change(State(bridge): State<Bridge>, posted: Posted) -> Result<Redirect, PageError> {
     let Posted { visitor, fields } = posted;
     let id = Uuid::from_str(fields.get("id")).map_err(|_| PageError::NotFound)?;
@@ -151,6 +157,7 @@ pub(super) async fn change(State(bridge): State<Bridge>, posted: Posted) -> Resu
             }
             "paused"
         }
+        "test" if bridge.test_channel(account, id).await?.is_some() => "tested",
         "resume" if store.resume_channel(account, id).await? => "resumed",
         "remove" if store.remove_channel(account, id).await? => "removed",
         _ => return Err(PageError::NotFound),

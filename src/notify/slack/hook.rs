@@ -49,6 +49,11 @@ pub(in crate::notify) async fn send(
     }
 }
 
+/// Whether a URL lies where Slack's webhooks are.
+pub(in crate::notify) fn is_hook(hooks_url: &str, text: &str) -> bool {
+    of_slack(hooks_url, text).is_some()
+}
+
 /// The URL, if it lies where Slack's webhooks are.
 fn of_slack(hooks_url: &str, text: &str) -> Option<Url> {
     let (url, home) = (Url::parse(text).ok()?, Url::parse(hooks_url).ok()?);

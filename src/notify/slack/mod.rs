@@ -7,5 +7,5 @@ mod hook; // incoming webhooks
 pub(super) use self::{
     app::{Place, send as send_by_app},
     blocks::message,
-    hook::send as send_by_hook,
+    hook::{is_hook, send as send_by_hook},
 };
