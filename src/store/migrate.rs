@@ -23,6 +23,8 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 5, name: "dashboard", sql: include_str!("../../migrations/0005_dashboard.sql") },
     Migration { version: 6, name: "fleet", sql: include_str!("../../migrations/0006_fleet.sql") },
     Migration { version: 7, name: "outcomes", sql: include_str!("../../migrations/0007_outcomes.sql") },
+    Migration { version: 8, name: "roles", sql: include_str!("../../migrations/0008_roles.sql") },
+    Migration { version: 9, name: "partitioning", sql: include_str!("../../migrations/0009_partitioning.sql") },
 ];
 
 /// The advisory lock all runners take; any constant does, as long as it never changes.

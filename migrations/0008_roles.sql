@@ -1,0 +1,1 @@
+-- Roles with less than everything, and rows that each account sees of its own only.

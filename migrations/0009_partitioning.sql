@@ -1,0 +1,1 @@
+-- The number of partitions, and its doubling while everything runs.
