@@ -64,6 +64,8 @@ pub struct Config {
     pub log: telemetry::log::Config,
     /// How long a drain may take.
     pub shutdown: service::lifecycle::Config,
+    /// When the daemon counts as stuck.
+    pub watchdog: service::vitals::Config,
     /// Stripe's secrets.
     pub stripe: StripeConfig,
     /// How channels are worked on.
@@ -154,6 +156,7 @@ impl Config {
         problems.extend(self.log.problems());
         problems.extend(self.sentry.problems());
         problems.extend(self.shutdown.problems());
+        problems.extend(self.watchdog.problems());
         problems
     }
 }

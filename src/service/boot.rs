@@ -15,7 +15,15 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
-use super::{clock::Clock, gauges::Gauges, interventions, lifecycle::Lifecycle, risk, systemd::ServiceManager};
+use super::{
+    clock::Clock,
+    gauges::Gauges,
+    interventions,
+    lifecycle::Lifecycle,
+    risk,
+    systemd::ServiceManager,
+    vitals::{Progress, Vitals},
+};
 use crate::{
     bridge::{
         Bridge,
@@ -66,8 +74,8 @@ use crate::{
 
 /// How often the accounts are looked up.
 const ACCOUNTS_EVERY: Duration = Duration::from_secs(5);
-/// No progress for this long, with work waiting, is a fault.
-const STUCK_AFTER: Duration = Duration::from_secs(60);
+/// How soon a server that is away is tried again at the start.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// What the daemon listens on.
 #[derive(Clone, Copy, Debug)]
@@ -406,8 +414,12 @@ impl Parts {
         let gauges = Gauges::new(self.metrics.clone(), Arc::clone(&self.readers), [&self.reading, &self.publishing]);
         let soft = self.lifecycle.soft().clone();
         self.lifecycle.spawn_critical("gauges", gauges.run(self.store.clone(), self.now(), soft));
-        let progress = self.progress.subscribe();
-        self.lifecycle.spawn_watchdog(move || stuck(&progress));
+        let asking = jetstream::new(self.asking.clone());
+        let vitals = Arc::new(Vitals::new(self.progress(), &self.config.watchdog, self.store.clone(), asking));
+        self.lifecycle.spawn_watchdog(move || {
+            let vitals = Arc::clone(&vitals);
+            async move { vitals.examine().await }
+        });
     }
 
     fn serve(&self, server: Server, bridge: Option<Bridge>) {
@@ -424,8 +436,14 @@ impl Parts {
         });
     }
 
+    /// Whether the worker gets ahead, where one runs.
+    fn progress(&self) -> Progress {
+        let works = self.config.roles.contains(Role::Engine);
+        Progress::new(works.then(|| self.progress.subscribe()), &self.config.watchdog)
+    }
+
     fn checks(&self) -> Vec<Check> {
-        let (nats, store, progress) = (self.publishing.clone(), self.store.clone(), self.progress.subscribe());
+        let (nats, store, progress) = (self.publishing.clone(), self.store.clone(), self.progress());
         vec![
             Check::not_stopping(self.lifecycle.soft().clone()),
             Check::immediate("nats", move || match nats.connection_state() {
@@ -436,18 +454,9 @@ impl Parts {
                 let store = store.clone();
                 async move { store.ping().await.map(|_| ()).map_err(|error| error.to_string()) }
             }),
-            Check::immediate("progress", move || stuck(&progress)),
+            Check::immediate("progress", move || progress.check()),
         ]
     }
-}
-
-/// Why the pipeline counts as stuck, if it does.
-fn stuck(progress: &watch::Receiver<Instant>) -> Result<(), String> {
-    let silent = progress.borrow().elapsed();
-    if silent < STUCK_AFTER {
-        return Ok(());
-    }
-    Err(format!("no progress for {} s while events wait", silent.as_secs()))
 }
 
 /// Reads again what can change while running. What cannot be used keeps nothing else from being replaced.
@@ -487,7 +496,14 @@ fn show_expiry(metrics: &Metrics, certificates: Option<&Certificates>) {
 
 async fn connect_postgres(config: &store::Config) -> anyhow::Result<Store> {
     let store = Store::connect(config).context("postgres.url cannot be used")?;
-    store.ping().await.context("cannot reach Postgres: check postgres.url and that the server runs")?;
+    let give_up_at = Instant::now() + config.connect_patience();
+    while let Err(error) = store.ping().await {
+        if !error.is_transient() || Instant::now() >= give_up_at {
+            return Err(error).context("cannot reach Postgres: check postgres.url and that the server runs");
+        }
+        warn!("cannot reach Postgres yet, trying again: {:#}", anyhow::Error::from(error));
+        tokio::time::sleep(TRY_AGAIN_AFTER).await;
+    }
     store.check_schema().await.context("the database is not ready: run `churnd migrate`")?;
     Ok(store)
 }

@@ -216,20 +216,31 @@ impl Lifecycle {
     }
 
     /// Feeds systemd's watchdog as long as `progress` finds that work goes on. Without a watchdog in the unit this does
-    /// nothing. The callback must judge by what was achieved, never by being called.
-    pub fn spawn_watchdog(&self, mut progress: impl FnMut() -> Result<(), String> + Send + 'static) {
+    /// nothing. The callback must judge by what was achieved, never by being called; its words are the unit's status.
+    pub fn spawn_watchdog<F, Judged>(&self, mut progress: F)
+    where
+        F: FnMut() -> Judged + Send + 'static,
+        Judged: Future<Output = Result<String, String>> + Send,
+    {
         let Some(limit) = self.0.manager.watchdog_limit() else { return };
         let lifecycle = self.clone();
         self.0.fronts.spawn(async move {
             let mut beat = tokio::time::interval(limit / 3);
+            let mut told = String::new();
             loop {
                 tokio::select! {
                     () = lifecycle.0.closing.cancelled() => return,
                     _ = beat.tick() => {}
                 }
-                match progress() {
-                    Ok(()) => lifecycle.0.manager.watchdog(),
+                let judged = progress().await;
+                match &judged {
+                    Ok(_) => lifecycle.0.manager.watchdog(),
                     Err(reason) => warn!("not feeding the watchdog: {reason}"),
+                }
+                let (Ok(words) | Err(words)) = judged;
+                if words != told {
+                    lifecycle.0.manager.status(&words);
+                    told = words;
                 }
             }
         });
@@ -393,14 +404,19 @@ mod tests {
         let healthy = Arc::new(AtomicBool::new(true));
         let asked = Arc::clone(&healthy);
         lifecycle.spawn_watchdog(move || {
-            if asked.load(Ordering::SeqCst) { Ok(()) } else { Err("no checkpoint for 60 s".to_owned()) }
+            let healthy = asked.load(Ordering::SeqCst);
+            let judged = if healthy { Ok("working".to_owned()) } else { Err("no checkpoint for 60 s".to_owned()) };
+            std::future::ready(judged)
         });
         assert_eq!(told.recv().await.unwrap(), "WATCHDOG=1");
+        assert_eq!(told.recv().await.unwrap(), "STATUS=working");
         assert_eq!(told.recv().await.unwrap(), "WATCHDOG=1");
         healthy.store(false, Ordering::SeqCst);
+        assert_eq!(told.recv().await.unwrap(), "STATUS=no checkpoint for 60 s");
         assert!(timeout(Duration::from_secs(60), told.recv()).await.is_err());
         healthy.store(true, Ordering::SeqCst);
         assert_eq!(told.recv().await.unwrap(), "WATCHDOG=1");
+        assert_eq!(told.recv().await.unwrap(), "STATUS=working");
     }
 
     #[tokio::test]

@@ -34,6 +34,8 @@ pub struct Config {
     pub pool_size: usize,
     /// How long connecting, and waiting for a free connection, may take.
     pub connect_timeout_seconds: u64,
+    /// How long to go on trying at the start before giving up.
+    pub connect_patience_seconds: u64,
     /// How long one statement may take; a whole transaction may take twice that.
     pub statement_timeout_seconds: u64,
     /// How long a partition stays ours after the last sign of life.
@@ -49,6 +51,7 @@ impl Default for Config {
             ca_file: None,
             pool_size: 8,
             connect_timeout_seconds: 10,
+            connect_patience_seconds: 30,
             statement_timeout_seconds: 30,
             lease_seconds: 10,
             application_name: "churnd".to_owned(),
@@ -66,6 +69,7 @@ impl Config {
         let numbers = [
             ("pool_size", self.pool_size as u64, 2, 1_000),
             ("connect_timeout_seconds", self.connect_timeout_seconds, 1, 300),
+            ("connect_patience_seconds", self.connect_patience_seconds, 0, 3_600),
             ("statement_timeout_seconds", self.statement_timeout_seconds, 1, 3_600),
             ("lease_seconds", self.lease_seconds, 1, 600),
         ];
@@ -78,6 +82,11 @@ impl Config {
             problems.push(format!("postgres.ca_file: there is no file {}", file.display()));
         }
         problems
+    }
+
+    /// How long to go on trying at the start before giving up.
+    pub fn connect_patience(&self) -> Duration {
+        Duration::from_secs(self.connect_patience_seconds)
     }
 
     pub(super) fn transaction_timeout(&self) -> Duration {

@@ -94,6 +94,17 @@ pub enum StreamError {
     },
 }
 
+/// Whether a server answers; how long that may take is the caller's to say.
+pub async fn ping(context: &async_nats::jetstream::Context) -> Result<(), StreamError> {
+    let answer: Result<serde_json::Value, StreamError> =
+        api::request(context, "INFO", EVENTS, &serde_json::json!({})).await;
+    match answer {
+        Err(error) if error.is_transient() => Err(error),
+        // Whatever else it says, it is there.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// Any error, as a cause.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -285,7 +285,8 @@ impl Worker {
         }
         self.forgetting.look_if_due(&self.tools.store);
         self.start_checkpoint_if_due(now);
-        if self.pending == 0 && !self.checkpointing.is_overdue() {
+        // What waits for Postgres waits for progress.
+        if self.pending == 0 && self.work.is_none() && !self.checkpointing.is_overdue() {
             self.progress.send_replace(Instant::now());
         }
         Ok(())

@@ -12,6 +12,7 @@ pub(crate) mod invariants; // the promises, checked from outside
 pub(crate) mod webhooks; // as Stripe sends them
 pub(crate) mod receivers; // whom messages are sent to over HTTP
 pub(crate) mod mailbox; // a mail server
+pub(crate) mod manager; // whom a daemon reports to as to systemd
 pub(crate) mod storm; // everything is killed while events flow
 mod poll; // looks again until it holds
 
