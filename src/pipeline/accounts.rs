@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     event::{ids::AccountId, time::Timestamp},
-    store::{Store, StoreError},
+    store::{StoreError, ledger::Ledger},
 };
 
 /// How far the clocks of this machine and of NATS may differ.
@@ -18,7 +18,7 @@ const CLOCKS_APART_MILLIS: i64 = 500;
 /// The known accounts; clones share what they know.
 #[derive(Clone)]
 pub struct Accounts {
-    store: Store,
+    store: Arc<dyn Ledger>,
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     known: Arc<RwLock<Known>>,
     /// Held while looking: who waits for it finds what the one before found.
@@ -34,7 +34,7 @@ struct Known {
 
 impl Accounts {
     /// Nothing known yet.
-    pub fn new(store: Store, now: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
+    pub fn new(store: Arc<dyn Ledger>, now: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
         Self { store, now, known: Arc::default(), looking: Arc::default() }
     }
 

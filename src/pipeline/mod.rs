@@ -7,11 +7,12 @@ pub mod config; // what can be set
 pub mod rulebook; // the rules in force, from files
 pub mod accounts; // which accounts exist
 pub mod ownership; // leases: which partitions are ours
+pub mod tasks; // where tasks are started
 pub mod worker; // the one task that owns partitions
 pub(crate) mod warm; // clean customers outside the partitions
 pub mod outbox; // publishes what was committed
 pub mod fleet; // accounts whose events stop coming
-mod mutant; // planted bugs for the crash tests
+pub mod mutant; // planted bugs for the crash tests and the simulation
 pub mod normalizer; // Stripe's webhooks become events
 pub mod erasure; // erases customers, message by message
 pub mod archive; // every event as a row

@@ -1,37 +1,90 @@
-//! Planted bugs: what the crash tests switch on to prove that they would notice them.
+//! Planted bugs: what the crash tests and the simulation switch on to prove that they would notice them.
 //!
-//! Compiled in only with the `mutants` feature; without it every function here does nothing and every question is
-//! answered with no.
+//! They are switched per instance. Compiled in only with the `mutants` feature; without it none can be switched on, and
+//! every question is answered with no.
 
 use crate::{
     event::ids::{Epoch, PartitionId},
-    store::{Store, checkpoint::CheckpointWrite},
-    stream::publisher::Publisher,
+    store::{
+        StoreError,
+        checkpoint::CheckpointWrite,
+        leases::{Owner, Role},
+        ledger::Ledger,
+    },
+    stream::publisher::Publish,
 };
 
-/// The watermark is stored in another transaction than the states.
-pub(super) const WATERMARK_APART: &str = "watermark_apart";
-/// A write takes on whatever epoch and watermark the table has.
-pub(super) const NO_FENCING: &str = "no_fencing";
-/// Alerts are published before the commit, under a random id.
-pub(super) const PUBLISH_EARLY: &str = "publish_early";
-
-/// Whether a bug is switched on.
-#[cfg(feature = "mutants")]
-pub(super) fn is_on(mutant: &str) -> bool {
-    use std::sync::OnceLock;
-    static ON: OnceLock<Option<std::ffi::OsString>> = OnceLock::new();
-    ON.get_or_init(|| std::env::var_os("CHURND_MUTANT")).as_deref() == Some(std::ffi::OsStr::new(mutant))
+/// A planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// The watermark is stored in another transaction than the states.
+    WatermarkApart,
+    /// A write takes on whatever epoch and watermark the table has.
+    NoFencing,
+    /// Alerts are published before the commit, under a random id.
+    PublishEarly,
+    /// Messages are marked as published whether or not the stream confirmed them.
+    MarkUnconfirmed,
+    /// What the last owner of a partition left unpublished is not looked for.
+    ForgetUnpublished,
 }
 
-#[cfg(not(feature = "mutants"))]
-pub(super) fn is_on(_mutant: &str) -> bool {
-    false
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::WatermarkApart, Self::NoFencing, Self::PublishEarly, Self::MarkUnconfirmed, Self::ForgetUnpublished];
+
+    /// What it is called, in the environment and in lists.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WatermarkApart => "watermark_apart",
+            Self::NoFencing => "no_fencing",
+            Self::PublishEarly => "publish_early",
+            Self::MarkUnconfirmed => "mark_unconfirmed",
+            Self::ForgetUnpublished => "forget_unpublished",
+        }
+    }
+}
+
+/// Which bug is switched on in an instance, if any.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mutants(#[cfg(feature = "mutants")] Option<Mutant>);
+
+impl Mutants {
+    /// One bug.
+    #[cfg(feature = "mutants")]
+    pub fn with(mutant: Mutant) -> Self {
+        Self(Some(mutant))
+    }
+
+    /// The one that `CHURND_MUTANT` names.
+    #[cfg(feature = "mutants")]
+    pub fn of_environment() -> Self {
+        let named = std::env::var_os("CHURND_MUTANT");
+        Self(Mutant::ALL.into_iter().find(|mutant| named.as_deref() == Some(mutant.as_str().as_ref())))
+    }
+
+    /// None.
+    #[cfg(not(feature = "mutants"))]
+    pub fn of_environment() -> Self {
+        Self()
+    }
+
+    /// Whether a bug is switched on.
+    #[cfg(feature = "mutants")]
+    pub(super) fn has(self, mutant: Mutant) -> bool {
+        self.0 == Some(mutant)
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    pub(super) fn has(self, _: Mutant) -> bool {
+        false
+    }
 }
 
 /// Publishes the alerts of a checkpoint that is not stored yet, if that bug is on.
-pub(super) async fn before_commit(publisher: &Publisher, write: &CheckpointWrite) {
-    if !is_on(PUBLISH_EARLY) {
+pub(super) async fn before_commit(mutants: Mutants, publisher: &dyn Publish, write: &CheckpointWrite) {
+    if !mutants.has(Mutant::PublishEarly) {
         return;
     }
     let rows: Vec<_> = write.parts.iter().flat_map(|part| part.checkpoint.outbox.clone()).collect();
@@ -45,7 +98,7 @@ pub(super) async fn before_commit(publisher: &Publisher, write: &CheckpointWrite
 
 /// Stores the states in one transaction and the watermark in the next, if that bug is on.
 pub(super) async fn store_watermark_apart(
-    store: &Store,
+    store: &dyn Ledger,
     write: &mut CheckpointWrite,
 ) -> anyhow::Result<Vec<(PartitionId, Epoch)>> {
     let mut states = CheckpointWrite::new(Vec::new(), Vec::new());
@@ -55,8 +108,8 @@ pub(super) async fn store_watermark_apart(
         first.checkpoint.counters = Default::default();
         states.parts.push(first);
     }
-    let fenced = |error: crate::store::StoreError| match error {
-        crate::store::StoreError::Fenced { partition, epoch } => Ok(vec![(partition, epoch)]),
+    let fenced = |error: StoreError| match error {
+        StoreError::Fenced { partition, epoch } => Ok(vec![(partition, epoch)]),
         other => Err(other),
     };
     if let Err(error) = store.store_checkpoint(&states).await {
@@ -78,12 +131,10 @@ pub(super) async fn store_watermark_apart(
 }
 
 /// Takes on whatever epoch and watermark the table has, if that bug is on.
-pub(super) async fn adopt_current_leases(store: &Store, write: &mut CheckpointWrite) {
+pub(super) async fn adopt_current_leases(store: &dyn Ledger, write: &mut CheckpointWrite) {
     let Ok(owners) = store.owners().await else { return };
     for part in &mut write.parts {
-        let ours = |owner: &&crate::store::leases::Owner| {
-            owner.role == crate::store::leases::Role::Engine && owner.partition == part.checkpoint.partition
-        };
+        let ours = |owner: &&Owner| owner.role == Role::Engine && owner.partition == part.checkpoint.partition;
         if let Some(owner) = owners.iter().find(ours) {
             part.epoch = owner.epoch;
             part.from = owner.watermark;

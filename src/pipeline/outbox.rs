@@ -9,22 +9,26 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::mutant::{Mutant, Mutants};
 use crate::{
     engine::checkpoint::{OutboxRow, ScoreRow},
     event::{
         ids::{AccountId, PartitionId},
         time::Timestamp,
     },
-    store::{Store, outbox::OutboxPending},
+    store::{ledger::Ledger, outbox::OutboxPending},
     stream::{
-        publisher::{Outgoing, PublishError, Publisher},
+        publisher::{Outgoing, Publish, PublishError},
         risk_kv::{self, RiskValue},
     },
     telemetry::metrics::Metrics,
@@ -74,10 +78,11 @@ pub struct OutboxSender {
 
 /// Publishes what the worker hands over.
 pub struct Outbox {
-    store: Store,
-    publisher: Publisher,
+    store: Arc<dyn Ledger>,
+    publisher: Arc<dyn Publish>,
     metrics: Metrics,
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    mutants: Mutants,
     queue: mpsc::Receiver<Order>,
     behind: Arc<AtomicBool>,
     resumed: Arc<Mutex<Vec<PartitionId>>>,
@@ -118,17 +123,19 @@ impl OutboxSender {
 impl Outbox {
     /// An outbox, its inlet, and where it says what was published.
     pub fn new(
-        store: Store,
-        publisher: Publisher,
+        store: Arc<dyn Ledger>,
+        publisher: Arc<dyn Publish>,
         metrics: Metrics,
         now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+        mutants: Mutants,
     ) -> (Self, OutboxSender, mpsc::Receiver<Vec<String>>) {
         let (sender, queue) = mpsc::channel(QUEUE);
         let (published, marks) = mpsc::channel(QUEUE * 4);
         let behind = Arc::new(AtomicBool::new(false));
         let resumed = Arc::default();
         let inlet = OutboxSender { queue: sender, behind: Arc::clone(&behind), resumed: Arc::clone(&resumed) };
-        let outbox = Self { store, publisher, metrics, now, queue, behind, resumed, owned: Vec::new(), published };
+        let owned = Vec::new();
+        let outbox = Self { store, publisher, metrics, now, mutants, queue, behind, resumed, owned, published };
         (outbox, inlet, marks)
     }
 
@@ -175,7 +182,10 @@ impl Outbox {
         if !batch.messages.is_empty() && batch.committed.elapsed() > MESSAGES_FRESH {
             self.behind.store(true, Ordering::Release);
         } else if !batch.messages.is_empty() {
-            let done = publish_rows(&self.publisher, &batch.messages).await;
+            let mut done = publish_rows(&*self.publisher, &batch.messages).await;
+            if self.mutants.has(Mutant::MarkUnconfirmed) {
+                done = batch.messages.iter().map(|row| row.message_id.clone()).collect();
+            }
             if done.len() < batch.messages.len() {
                 self.fall_behind(batch.messages.len() - done.len());
             }
@@ -238,7 +248,10 @@ impl Outbox {
 
     /// Publishes what the table still holds of our partitions.
     async fn catch_up(&mut self) {
-        let resumed = std::mem::take(&mut *self.resumed.lock().expect("no holder of this lock panics"));
+        let mut resumed = std::mem::take(&mut *self.resumed.lock().expect("no holder of this lock panics"));
+        if self.mutants.has(Mutant::ForgetUnpublished) {
+            resumed.clear();
+        }
         for partition in &resumed {
             if !self.owned.contains(partition) {
                 self.owned.push(*partition);
@@ -259,7 +272,7 @@ impl Outbox {
             let Some(last) = rows.last() else { break };
             after = last.id;
             let messages: Vec<OutboxRow> = rows.into_iter().map(|row| row.row).collect();
-            let done = publish_rows(&self.publisher, &messages).await;
+            let done = publish_rows(&*self.publisher, &messages).await;
             if done.len() < messages.len() {
                 self.fall_behind(messages.len() - done.len());
                 self.resumed.lock().expect("no holder of this lock panics").extend(resumed);
@@ -291,7 +304,7 @@ impl Outbox {
                 let age = oldest.map_or(0, |oldest| (self.now)().millis_since(oldest)).max(0);
                 self.metrics.outbox_pending.set(i64::try_from(count).unwrap_or(i64::MAX));
                 let since = Instant::now().checked_sub(Duration::from_millis(age.unsigned_abs()));
-                self.metrics.outbox_oldest_age_seconds.waits_since(since.filter(|_| count > 0));
+                self.metrics.outbox_oldest_age_seconds.waits_since(since.filter(|_| count > 0).map(Instant::into_std));
                 if age > 30_000 {
                     self.behind.store(true, Ordering::Release);
                 }
@@ -302,7 +315,7 @@ impl Outbox {
 }
 
 /// Publishes rows in order; gives back the message ids of those that are in the stream now.
-pub(super) async fn publish_rows(publisher: &Publisher, rows: &[OutboxRow]) -> Vec<String> {
+pub(super) async fn publish_rows(publisher: &dyn Publish, rows: &[OutboxRow]) -> Vec<String> {
     let outgoing = rows
         .iter()
         .map(|row| Outgoing::new(row.subject.clone(), row.body.clone()).with_id(row.message_id.clone()))

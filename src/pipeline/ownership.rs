@@ -9,9 +9,8 @@ use tracing::{debug, warn};
 use crate::{
     event::ids::{Epoch, PartitionId},
     store::{
-        Store,
         leases::{Lease, Role, Target},
-        session::Session,
+        ledger::Membership,
     },
 };
 
@@ -52,7 +51,7 @@ impl Releaser {
 
 /// Keeps the leases of one instance.
 pub struct Ownership {
-    session: Session,
+    session: Box<dyn Membership>,
     role: Role,
     every: Duration,
     updates: mpsc::Sender<LeaseUpdate>,
@@ -60,17 +59,13 @@ pub struct Ownership {
 }
 
 impl Ownership {
-    /// Opens a session for the instance.
-    pub async fn open(
-        store: &Store,
-        role: Role,
-        instance: &str,
-    ) -> Result<(Self, mpsc::Receiver<LeaseUpdate>, Releaser), crate::store::StoreError> {
-        let session = store.open_session(instance).await?;
+    /// Keeps leases under a session.
+    pub fn new(session: Box<dyn Membership>, role: Role) -> (Self, mpsc::Receiver<LeaseUpdate>, Releaser) {
         let (updates, receiver) = mpsc::channel(16);
         let (sender, commands) = mpsc::channel(64);
-        let ownership = Self { session, role, every: store.lease() / 3, updates, commands };
-        Ok((ownership, receiver, Releaser(sender)))
+        let every = session.lease() / 3;
+        let ownership = Self { session, role, every, updates, commands };
+        (ownership, receiver, Releaser(sender))
     }
 
     /// Keeps the leases until `stop`, then waits until they are given back.

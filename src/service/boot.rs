@@ -55,11 +55,13 @@ use crate::{
         erasure::Eraser,
         fleet::{Fleet, FleetGuard},
         interventions::InterventionDesk,
+        mutant::Mutants,
         normalizer::Normalizer,
         outbox::{Outbox, OutboxSender},
         ownership::Ownership,
         risk::RiskDesk,
         rulebook::RuleBook,
+        tasks::Tasks,
         worker::{Inlets, RiskQuestion, Tools, Worker},
     },
     store::{self, Store},
@@ -141,7 +143,7 @@ impl Parts {
         let certificates = config.http.certificates().context("TLS cannot be spoken")?;
         show_expiry(&metrics, certificates.as_ref());
         let store = connect_postgres(&config.postgres).await?;
-        let accounts = Accounts::new(store.clone(), clock.source());
+        let accounts = Accounts::new(Arc::new(store.clone()), clock.source());
         accounts.refresh().await.context("cannot look up the accounts")?;
         let [reading, publishing, asking] = connect_nats(&config.nats).await?;
         verify_streams(&jetstream::new(publishing.clone()), config.pipeline.partitions).await?;
@@ -185,11 +187,15 @@ impl Parts {
             .ensure_partitions(store::leases::Role::Engine, self.config.pipeline.partitions)
             .await
             .context("cannot prepare the partitions")?;
-        let (ownership, leases, releaser) = Ownership::open(&self.store, store::leases::Role::Engine, &self.instance)
-            .await
-            .context("cannot open a session for leases")?;
-        let (outbox, sender, published) =
-            Outbox::new(self.store.clone(), self.publisher(), self.metrics.clone(), self.now());
+        let session = self.store.open_session(&self.instance).await.context("cannot open a session for leases")?;
+        let (ownership, leases, releaser) = Ownership::new(Box::new(session), store::leases::Role::Engine);
+        let (outbox, sender, published) = Outbox::new(
+            Arc::new(self.store.clone()),
+            Arc::new(self.publisher()),
+            self.metrics.clone(),
+            self.now(),
+            Mutants::of_environment(),
+        );
         let fleet = self.start_fleet_guard(sender.clone()).await?;
         let (question, questions) = mpsc::channel(1_024);
         let worker = Worker::new(
@@ -243,16 +249,17 @@ impl Parts {
 
     fn tools(&self, fleet: watch::Receiver<Fleet>) -> Tools {
         Tools {
-            store: self.store.clone(),
-            reading: jetstream::new(self.reading.clone()),
-            publisher: self.publisher(),
+            store: Arc::new(self.store.clone()),
+            reading: Arc::new(jetstream::new(self.reading.clone())),
+            publisher: Arc::new(self.publisher()),
             metrics: self.metrics.clone(),
             now: self.now(),
             accounts: self.accounts.clone(),
             rules: self.rules.subscribe(),
             fleet,
-            tracker: self.tracker.clone(),
+            tasks: Tasks::on(self.tracker.clone()),
             instance: self.instance.clone(),
+            mutants: Mutants::of_environment(),
             readers: Arc::clone(&self.readers),
         }
     }
@@ -269,9 +276,9 @@ impl Parts {
 
     async fn start_archive(&self) -> anyhow::Result<()> {
         self.store.ensure_partitions(store::leases::Role::Archive, 1).await.context("cannot prepare the archive")?;
-        let (ownership, leases, releaser) = Ownership::open(&self.store, store::leases::Role::Archive, &self.instance)
-            .await
-            .context("cannot open a session for the archive's lease")?;
+        let session =
+            self.store.open_session(&self.instance).await.context("cannot open a session for the archive's lease")?;
+        let (ownership, leases, releaser) = Ownership::new(Box::new(session), store::leases::Role::Archive);
         let archiver = Archiver {
             store: self.store.clone(),
             reading: jetstream::new(self.reading.clone()),

@@ -128,7 +128,8 @@ impl StoreError {
         matches!(self, Self::Unavailable { cause, .. } if cause.is_conflict())
     }
 
-    pub(super) fn unavailable(doing: &'static str, text: impl Into<String>) -> Self {
+    /// Postgres, or the way to it, is out of order for now.
+    pub fn unavailable(doing: &'static str, text: impl Into<String>) -> Self {
         Self::Unavailable { doing, cause: Cause { code: None, text: text.into(), closed: false } }
     }
 
@@ -176,7 +177,8 @@ impl Cause {
         self.code.as_deref()
     }
 
-    pub(super) fn text(text: impl Into<String>) -> Self {
+    /// Only words, and no answer of the server.
+    pub fn text(text: impl Into<String>) -> Self {
         Self { code: None, text: text.into(), closed: false }
     }
 

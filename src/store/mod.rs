@@ -38,6 +38,7 @@ pub mod channels; // where alerts go, and which of them
 pub mod deliveries; // alerts on their way to channels, and how that went
 pub mod lanes; // the work on one channel: claimed, done, recorded
 pub mod subject_access; // what else is stored of a customer
+pub mod ledger; // what the pipeline asks, as traits
 
 #[cfg(test)]
 mod tests;

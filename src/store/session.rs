@@ -126,6 +126,11 @@ impl Session {
         format!("{}/{}", self.instance, self.id)
     }
 
+    /// How long a lease lasts after its last renewal.
+    pub fn lease(&self) -> Duration {
+        self.store.lease()
+    }
+
     /// The own connection is gone: the next round opens another.
     pub async fn is_disconnected(&self) -> bool {
         self.standing.lock().await.connection.as_ref().is_none_or(|connection| connection.client.is_closed())

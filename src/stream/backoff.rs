@@ -5,19 +5,26 @@ use std::{
     time::Duration,
 };
 
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 /// The wait before a next attempt, growing with each.
 #[derive(Debug)]
 pub(super) struct Backoff {
     first: Duration,
     most: Duration,
     attempts: u32,
-    random: RandomState,
+    random: u64,
 }
 
 impl Backoff {
     /// Starts at `first` and never waits longer than `most`.
     pub(super) fn new(first: Duration, most: Duration) -> Self {
-        Self { first, most, attempts: 0, random: RandomState::new() }
+        Self { first, most, attempts: 0, random: RandomState::new().hash_one(0) }
+    }
+
+    /// Like [`Self::new`], with waits that only the name decides.
+    pub(super) fn named(first: Duration, most: Duration, name: &str) -> Self {
+        Self { first, most, attempts: 0, random: xxh3_64_with_seed(name.as_bytes(), 0) }
     }
 
     /// Something worked: start over.
@@ -33,7 +40,7 @@ impl Backoff {
     /// The next wait: between half of the doubled step and all of it.
     pub(super) fn next_wait(&mut self) -> Duration {
         let step = self.first.saturating_mul(1 << self.attempts.min(16)).min(self.most);
-        let share = self.random.hash_one(self.attempts) % 512;
+        let share = xxh3_64_with_seed(&self.attempts.to_le_bytes(), self.random) % 512;
         self.attempts = self.attempts.saturating_add(1);
         step / 2 + step.mul_f64(f64::from(u32::try_from(share).unwrap_or(0)) / 1024.0)
     }

@@ -172,6 +172,11 @@ impl ConnectionEpoch {
         Self(client.statistics())
     }
 
+    /// Observes a connection by what is counted of it.
+    pub fn counted_by(statistics: Arc<Statistics>) -> Self {
+        Self(statistics)
+    }
+
     /// The number of connects so far.
     pub fn current(&self) -> u64 {
         self.0.connects.load(Ordering::Relaxed)

@@ -17,7 +17,7 @@ use async_nats::{
     },
 };
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{FutureExt as _, Stream, StreamExt, future::BoxFuture, stream};
 use tokio::{
     sync::Semaphore,
     time::{Instant, error::Elapsed},
@@ -159,6 +159,24 @@ pub struct Publisher {
     window: Arc<Semaphore>,
     size: usize,
     patience: Duration,
+}
+
+/// Somebody who publishes: a [`Publisher`], or a simulation.
+pub trait Publish: Send + Sync {
+    /// See [`Publisher::publish_all`].
+    fn publish_all(&self, messages: Vec<Outgoing>) -> BoxFuture<'_, Vec<Result<PubAck, PublishError>>>;
+    /// The most bytes that a message may have, headers included.
+    fn max_payload(&self) -> usize;
+}
+
+impl Publish for Publisher {
+    fn publish_all(&self, messages: Vec<Outgoing>) -> BoxFuture<'_, Vec<Result<PubAck, PublishError>>> {
+        Self::publish_all(self, messages).boxed()
+    }
+
+    fn max_payload(&self) -> usize {
+        self.context.client().max_payload()
+    }
 }
 
 impl Publisher {

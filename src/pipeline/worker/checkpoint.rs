@@ -3,10 +3,9 @@
 //! At most one is under way. It is tried again as it is until it stands or is refused; when COMMIT's answer was lost the
 //! watermarks are read back. Dead letters are published before the watermark passes them.
 
-use std::time::{Duration, Instant};
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::oneshot;
-use tokio_util::task::TaskTracker;
+use tokio::{sync::oneshot, time::Instant};
 use tracing::{debug, error, warn};
 
 use super::Worker;
@@ -19,14 +18,18 @@ use crate::{
         ids::{Epoch, PartitionId},
         time::Timestamp,
     },
-    pipeline::mutant,
+    pipeline::{
+        mutant::{self, Mutant, Mutants},
+        tasks::Tasks,
+    },
     store::{
-        Store, StoreError,
+        StoreError,
         checkpoint::{CheckpointWrite, PartWrite},
+        ledger::Ledger,
     },
     stream::{
         dead::DeadLetter,
-        publisher::{Outgoing, Publisher},
+        publisher::{Outgoing, Publish},
     },
 };
 
@@ -183,16 +186,17 @@ impl Worker {
         let bytes: usize =
             parts.iter().flat_map(|part| &part.checkpoint.states).map(|state| state.snapshot.len()).sum();
         self.tools.metrics.checkpoint_size_bytes.observe(bytes as f64);
-        self.tools.metrics.checkpoint_age_seconds.waits_since(Some(begun));
+        self.tools.metrics.checkpoint_age_seconds.waits_since(Some(begun.into_std()));
         let job = Job {
             store: self.tools.store.clone(),
             publisher: self.tools.publisher.clone(),
             write: CheckpointWrite::new(parts, published),
             burials,
+            mutants: self.tools.mutants,
         };
         self.checkpointing.started = Some(begun);
         let oldest_stored_at = self.checkpointing.oldest_stored_at.take();
-        let stored = job.start(&self.tools.tracker);
+        let stored = job.start(&self.tools.tasks);
         self.checkpointing.under_way = Some(UnderWay { stored, oldest_stored_at, outgoing });
     }
 
@@ -235,7 +239,7 @@ impl Worker {
                 released.push((*partition, owned.epoch));
             }
         }
-        self.progress.send_replace(Instant::now());
+        self.progress.send_replace(Instant::now().into_std());
         self.publish(under_way.outgoing, &stored);
         self.release(released);
         self.checkpointing.evict_wanted = true;
@@ -347,16 +351,17 @@ struct AlertHead {
 
 /// A checkpoint on its way into the store.
 struct Job {
-    store: Store,
-    publisher: Publisher,
+    store: Arc<dyn Ledger>,
+    publisher: Arc<dyn Publish>,
     write: CheckpointWrite,
     burials: Vec<DeadLetter>,
+    mutants: Mutants,
 }
 
 impl Job {
-    fn start(self, tracker: &TaskTracker) -> oneshot::Receiver<anyhow::Result<Stored>> {
+    fn start(self, tasks: &Tasks) -> oneshot::Receiver<anyhow::Result<Stored>> {
         let (sender, receiver) = oneshot::channel();
-        tracker.spawn(async move {
+        tasks.spawn(async move {
             if sender.send(self.run().await).is_err() {
                 warn!("the worker ended before its checkpoint");
             }
@@ -369,9 +374,9 @@ impl Job {
             self.write.parts.iter().map(|part| (part.checkpoint.partition, part.epoch)).collect();
         self.bury().await;
         let started = Instant::now();
-        mutant::before_commit(&self.publisher, &self.write).await;
-        let fenced = if mutant::is_on(mutant::WATERMARK_APART) {
-            mutant::store_watermark_apart(&self.store, &mut self.write).await?
+        mutant::before_commit(self.mutants, &*self.publisher, &self.write).await;
+        let fenced = if self.mutants.has(Mutant::WatermarkApart) {
+            mutant::store_watermark_apart(&*self.store, &mut self.write).await?
         } else {
             self.store_until_it_stands().await?
         };
@@ -382,7 +387,7 @@ impl Job {
     /// Publishes the dead letters, for as long as it takes.
     async fn bury(&mut self) {
         while !self.burials.is_empty() {
-            let most = self.publisher.context().client().max_payload();
+            let most = self.publisher.max_payload();
             let letters: Vec<Outgoing> = self.burials.iter().map(|letter| letter.outgoing(most)).collect();
             let results = self.publisher.publish_all(letters).await;
             let mut results = results.into_iter();
@@ -408,8 +413,8 @@ impl Job {
         let mut fenced = Vec::new();
         let mut pause = Duration::from_millis(20);
         while !(self.write.parts.is_empty() && self.write.published.is_empty()) {
-            if mutant::is_on(mutant::NO_FENCING) {
-                mutant::adopt_current_leases(&self.store, &mut self.write).await;
+            if self.mutants.has(Mutant::NoFencing) {
+                mutant::adopt_current_leases(&*self.store, &mut self.write).await;
             }
             match self.store.store_checkpoint(&self.write).await {
                 Ok(()) => break,

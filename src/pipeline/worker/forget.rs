@@ -4,13 +4,9 @@
 //! the partition refuses it by name, so that what was loaded before, or is being loaded now, cannot bring it back; whoever
 //! owns the partition later finds its suppression with the first look. What was handed to the outbox before is waited for.
 
-use std::{
-    collections::HashSet,
-    future::Future,
-    pin::Pin,
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, future::Future, pin::Pin, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{Worker, owned::key_of};
@@ -18,8 +14,8 @@ use crate::{
     event::{ids::StreamSequence, subject::partition_of},
     pipeline::{outbox::OutboxSender, warm::Warm},
     store::{
-        Store,
         erasure::{Forgotten, ToForget},
+        ledger::Ledger,
     },
 };
 
@@ -47,9 +43,9 @@ impl Forgetting {
     }
 
     /// Begins a look if it is time.
-    pub(super) fn look_if_due(&mut self, store: &Store) {
+    pub(super) fn look_if_due(&mut self, store: &Arc<dyn Ledger>) {
         if self.look.is_none() && Instant::now() >= self.next {
-            self.look = Some(Box::pin(look(store.clone())));
+            self.look = Some(Box::pin(look(Arc::clone(store))));
             self.next = Instant::now() + LOOK_EVERY;
         }
     }
@@ -67,7 +63,7 @@ impl Forgetting {
     }
 }
 
-async fn look(store: Store) -> Option<Vec<ToForget>> {
+async fn look(store: Arc<dyn Ledger>) -> Option<Vec<ToForget>> {
     match store.customers_to_forget().await {
         Ok(found) => Some(found),
         Err(error) => {
@@ -161,7 +157,7 @@ impl Worker {
         }
         if !settled.is_empty() {
             let (store, outbox) = (self.tools.store.clone(), self.outbox.clone());
-            self.tools.tracker.spawn(settle(store, outbox, settled));
+            self.tools.tasks.spawn(settle(store, outbox, settled));
         }
     }
 }
@@ -171,7 +167,7 @@ fn forgotten(row: &ToForget) -> Forgotten {
 }
 
 /// Waits until what was handed to the outbox has been published, then says so. What fails is tried at the next look.
-async fn settle(store: Store, outbox: OutboxSender, forgotten: Vec<Forgotten>) {
+async fn settle(store: Arc<dyn Ledger>, outbox: OutboxSender, forgotten: Vec<Forgotten>) {
     if !outbox.drained().await {
         return;
     }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -26,7 +27,7 @@ use crate::{
         time::Timestamp,
     },
     pipeline::accounts::Accounts,
-    store::{Store, StoreError, states::LoadedState, suppression::Known},
+    store::{StoreError, ledger::Ledger, states::LoadedState, suppression::Known},
     stream::{
         EVENTS,
         dead::DeadLetter,
@@ -436,7 +437,7 @@ fn label(result: &'static str) -> crate::telemetry::metrics::ResultLabel {
 
 /// Loads states, trying again for as long as Postgres is away.
 async fn load(
-    store: Store,
+    store: Arc<dyn Ledger>,
     accounts: Option<(Accounts, Timestamp)>,
     keys: Vec<(AccountId, String)>,
 ) -> anyhow::Result<Loaded> {

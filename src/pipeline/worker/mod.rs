@@ -13,18 +13,14 @@ mod owned;
 mod readers;
 mod silence;
 
-use std::{
-    collections::BTreeMap,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use async_nats::jetstream;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use self::{
@@ -39,9 +35,11 @@ use super::{
     accounts::Accounts,
     config::Config,
     fleet::Fleet,
+    mutant::Mutants,
     outbox::OutboxSender,
     ownership::{LeaseUpdate, Releaser},
     rulebook::RuleBook,
+    tasks::Tasks,
     warm::Warm,
 };
 use crate::{
@@ -59,8 +57,11 @@ use crate::{
         subject,
         time::Timestamp,
     },
-    store::{Store, leases::Lease},
-    stream::{publisher::Publisher, reader::ReaderCounters},
+    store::{leases::Lease, ledger::Ledger},
+    stream::{
+        publisher::Publish,
+        reader::{ReaderCounters, Reading},
+    },
     telemetry::metrics::Metrics,
 };
 
@@ -78,11 +79,11 @@ const JUDGED_WITHIN: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Tools {
     /// Postgres.
-    pub store: Store,
+    pub store: Arc<dyn Ledger>,
     /// JetStream for reading, on a connection of its own.
-    pub reading: jetstream::Context,
+    pub reading: Arc<dyn Reading>,
     /// JetStream for publishing.
-    pub publisher: Publisher,
+    pub publisher: Arc<dyn Publish>,
     /// What is counted.
     pub metrics: Metrics,
     /// The time.
@@ -93,10 +94,12 @@ pub struct Tools {
     pub rules: watch::Receiver<Arc<RuleBook>>,
     /// Accounts whose events do or did not come.
     pub fleet: watch::Receiver<Fleet>,
-    /// Where tasks are counted.
-    pub tracker: TaskTracker,
+    /// Where tasks are started.
+    pub tasks: Tasks,
     /// This instance's name, for consumers.
     pub instance: String,
+    /// Planted bugs; none outside of tests.
+    pub mutants: Mutants,
     /// What readers count.
     pub readers: Arc<ReaderCounters>,
 }
@@ -173,7 +176,7 @@ pub struct Worker {
     judged: bool,
     /// Since when silence waits for the first judgement of the accounts' volumes.
     unjudged_since: Option<Instant>,
-    progress: watch::Sender<Instant>,
+    progress: watch::Sender<std::time::Instant>,
 }
 
 impl Worker {
@@ -184,7 +187,7 @@ impl Worker {
         policy: Policy,
         outbox: OutboxSender,
         releaser: Releaser,
-        progress: watch::Sender<Instant>,
+        progress: watch::Sender<std::time::Instant>,
     ) -> Self {
         let readers = Readers::new(&tools, config.batch);
         Self {
@@ -287,7 +290,7 @@ impl Worker {
         self.start_checkpoint_if_due(now);
         // What waits for Postgres waits for progress.
         if self.pending == 0 && self.work.is_none() && !self.checkpointing.is_overdue() {
-            self.progress.send_replace(Instant::now());
+            self.progress.send_replace(Instant::now().into_std());
         }
         Ok(())
     }

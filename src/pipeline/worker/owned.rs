@@ -14,7 +14,7 @@ use crate::{
     },
     store::{leases::Lease, states::DueRow},
     stream::EVENTS,
-    stream::reader::{Guard, check_rollback},
+    stream::reader::Guard,
 };
 
 /// A partition that is ours.
@@ -131,7 +131,9 @@ pub(crate) fn key_of(account: &str, token: &str) -> Box<str> {
 
 /// Where to read on: after the watermark, unless the stream is not the one that the watermark was counted in.
 async fn guard_against_rollback(lease: &Lease, tools: &Tools) -> anyhow::Result<(StreamSequence, Timestamp)> {
-    let found = check_rollback(&tools.reading, EVENTS, lease.watermark, lease.watermark_time, lease.stream_created)
+    let found = tools
+        .reading
+        .check_rollback(EVENTS, lease.watermark, lease.watermark_time, lease.stream_created)
         .await
         .context("cannot compare the watermark with the stream")?;
     let partition: PartitionId = lease.partition;
@@ -155,7 +157,9 @@ const REWIND: std::time::Duration = std::time::Duration::from_secs(120);
 
 async fn rewound(lease: &Lease, tools: &Tools) -> anyhow::Result<StreamSequence> {
     let Some(stored_at) = lease.watermark_time else { return Ok(StreamSequence(0)) };
-    crate::stream::reader::last_before(&tools.reading, EVENTS, stored_at.minus(REWIND))
+    tools
+        .reading
+        .last_before(EVENTS, stored_at.minus(REWIND))
         .await
         .context("cannot find where to read on after a rollback")
 }

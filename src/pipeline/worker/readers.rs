@@ -8,16 +8,16 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use async_nats::jetstream;
 use tokio::sync::mpsc;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{Tools, owned::ReadingFrom};
 use crate::{
     event::ids::PartitionId,
+    pipeline::tasks::Tasks,
     stream::{
         EVENTS,
-        reader::{RawMessage, ReadBatch, Reader, ReaderConfig, ReaderCounters, ReaderError},
+        reader::{Batches, RawMessage, ReadBatch, ReaderConfig, ReaderCounters, ReaderError, Reading},
     },
 };
 
@@ -68,8 +68,8 @@ struct Active {
 
 /// The consumers that read for the owned partitions.
 pub(super) struct Readers {
-    context: jetstream::Context,
-    tracker: TaskTracker,
+    reading: Arc<dyn Reading>,
+    tasks: Tasks,
     counters: Arc<ReaderCounters>,
     batch: usize,
     active: BTreeMap<Scope, Active>,
@@ -83,8 +83,8 @@ impl Readers {
     pub(super) fn new(tools: &Tools, batch: usize) -> Self {
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
         Self {
-            context: tools.reading.clone(),
-            tracker: tools.tracker.clone(),
+            reading: Arc::clone(&tools.reading),
+            tasks: tools.tasks.clone(),
             counters: Arc::clone(&tools.readers),
             batch,
             active: BTreeMap::new(),
@@ -166,15 +166,15 @@ impl Readers {
         if let Scope::One(PartitionId(number)) = scope {
             config.filter = Some(format!("churn.p.{number}.>"));
         }
-        let reader = Reader::open(&self.context, EVENTS, config).with_counters(Arc::clone(&self.counters));
+        let reader = self.reading.open(EVENTS, config, Arc::clone(&self.counters));
         let task = read_on(reader, scope, generation, self.sender.clone(), self.spares.clone(), stop.clone());
-        self.tracker.spawn(task);
+        self.tasks.spawn(task);
         self.active.insert(scope, Active { generation, stop, epochs });
     }
 }
 
 async fn read_on(
-    mut reader: Reader,
+    mut reader: Box<dyn Batches>,
     scope: Scope,
     generation: u64,
     sender: mpsc::Sender<Read>,
@@ -186,11 +186,13 @@ async fn read_on(
             reader.recycle(messages);
         }
         let batch = tokio::select! {
+            biased;
             () = stop.cancelled() => break,
             batch = reader.next_batch() => batch,
         };
         let read = Read { scope, batch, generation };
         let sent = tokio::select! {
+            biased;
             () = stop.cancelled() => break,
             sent = sender.send(read) => sent,
         };

@@ -3,16 +3,8 @@
 //! JetStream acknowledges before fsync by default, and a stream can be deleted or restored. Then sequences at or below
 //! the watermark may be missing, or stand for other messages, and reading on would skip what took their place.
 
-use async_nats::jetstream::Context;
-use serde::Deserialize;
-
-use super::super::{
-    StreamError,
-    api::{self, StreamInfo},
-};
+use super::{super::StreamError, Source, StreamFacts};
 use crate::event::{ids::StreamSequence, time::Timestamp};
-
-const NO_MESSAGE_FOUND: u64 = 10_037;
 
 /// What the guard found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,71 +42,57 @@ pub(super) struct Witness {
 }
 
 /// Compares a stream with what was stored beside the watermark. A message that was erased or has expired proves nothing.
-pub async fn check_rollback(
-    context: &Context,
+pub async fn check_rollback<S: Source>(
+    source: &S,
     stream: &str,
     watermark: StreamSequence,
     watermark_time: Option<Timestamp>,
     stream_created: Option<Timestamp>,
 ) -> Result<Guard, StreamError> {
-    let info = api::stream_info(context, stream).await?;
+    let facts = source.stream_facts(stream).await?;
     let witness = Witness { sequence: watermark.0, stored_at: watermark_time, created: stream_created };
-    examine(context, stream, &info, witness).await
+    examine(source, stream, facts, witness).await
 }
 
 /// Reads the message from the stream's leader: a follower that lags must not look like a truncated stream.
-pub(super) async fn examine(
-    context: &Context,
+pub(super) async fn examine<S: Source>(
+    source: &S,
     stream: &str,
-    info: &StreamInfo,
+    facts: StreamFacts,
     witness: Witness,
 ) -> Result<Guard, StreamError> {
-    let created = info.created;
+    let created = facts.created;
     if witness.sequence > 0 && witness.created.is_some_and(|known| known != created) {
         return Ok(Guard::StreamRecreated { created });
     }
-    if info.state.last_seq < witness.sequence {
-        return Ok(Guard::Truncated { last: StreamSequence(info.state.last_seq) });
+    if facts.last < witness.sequence {
+        return Ok(Guard::Truncated { last: StreamSequence(facts.last) });
     }
     let Some(expected) = witness.stored_at else { return Ok(Guard::Fine { created }) };
-    if witness.sequence < info.state.first_seq {
+    if witness.sequence < facts.first {
         return Ok(Guard::Fine { created });
     }
-    match stored_time(context, stream, witness.sequence).await? {
+    match source.stored_time(stream, witness.sequence).await? {
         Some(found) if found != expected => Ok(Guard::Rewritten { found, expected }),
         Some(_) | None => Ok(Guard::Fine { created }),
     }
 }
 
 /// The last sequence whose message was stored before an instant; 0 if none was.
-pub async fn last_before(context: &Context, stream: &str, instant: Timestamp) -> Result<StreamSequence, StreamError> {
-    let state = api::stream_info(context, stream).await?.state;
-    let (mut before, mut after) = (state.first_seq.saturating_sub(1), state.last_seq);
+pub async fn last_before<S: Source>(
+    source: &S,
+    stream: &str,
+    instant: Timestamp,
+) -> Result<StreamSequence, StreamError> {
+    let facts = source.stream_facts(stream).await?;
+    let (mut before, mut after) = (facts.first.saturating_sub(1), facts.last);
     while before < after {
         let middle = before + (after - before).div_ceil(2);
         // An erased message says nothing of its time: to stand further back is always safe.
-        match stored_time(context, stream, middle).await? {
+        match source.stored_time(stream, middle).await? {
             Some(stored_at) if stored_at < instant => before = middle,
             Some(_) | None => after = middle - 1,
         }
     }
     Ok(StreamSequence(before))
-}
-
-/// When the message with this sequence was stored; `None` if there is none.
-async fn stored_time(context: &Context, stream: &str, sequence: u64) -> Result<Option<Timestamp>, StreamError> {
-    #[derive(Deserialize)]
-    struct Answer {
-        message: Stored,
-    }
-    #[derive(Deserialize)]
-    struct Stored {
-        time: Timestamp,
-    }
-    let body = serde_json::json!({ "seq": sequence });
-    match api::request::<_, Answer>(context, &format!("STREAM.MSG.GET.{stream}"), stream, &body).await {
-        Ok(answer) => Ok(Some(answer.message.time)),
-        Err(StreamError::Refused { code: NO_MESSAGE_FOUND, .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
 }

@@ -11,9 +11,11 @@ mod config;
 mod message;
 mod counters;
 mod guard;
+mod reading;
 mod reply;
 mod seek;
 mod session;
+mod source;
 
 use std::{
     future::poll_fn,
@@ -32,8 +34,10 @@ pub use config::ReaderConfig;
 pub use counters::{ReaderCounters, Reseek};
 pub use guard::{Guard, check_rollback, last_before};
 pub use message::{RawMessage, ReadBatch};
+pub use reading::{Batches, Reading};
+pub use source::{ConsumerFacts, Source, StreamFacts};
 
-use super::{StreamError, api, backoff::Backoff};
+use super::{StreamError, backoff::Backoff};
 use crate::event::{ids::StreamSequence, time::Timestamp};
 use guard::Witness;
 use seek::{Seek, Sought};
@@ -80,24 +84,24 @@ pub enum ReaderError {
     Stream(#[from] StreamError),
 }
 
-enum Phase {
+enum Phase<S: Source> {
     Wait(Pin<Box<Sleep>>),
-    Seek(BoxFuture<'static, Result<Sought, StreamError>>),
-    Read(Box<Session>),
+    Seek(BoxFuture<'static, Result<Sought<S>, StreamError>>),
+    Read(Box<Session<S>>),
     /// Nothing is under way: the next poll starts a seek.
     Start,
 }
 
-type Probe = BoxFuture<'static, (u64, Result<api::ConsumerInfo, StreamError>)>;
-type Audit = BoxFuture<'static, Result<api::StreamInfo, StreamError>>;
+type Probe = BoxFuture<'static, (u64, Result<ConsumerFacts, StreamError>)>;
+type Audit = BoxFuture<'static, Result<StreamFacts, StreamError>>;
 
 /// Reads one stream, all of it or what one filter selects.
-pub struct Reader {
-    context: Context,
+pub struct Reader<S: Source = Context> {
+    source: S,
     stream: String,
     config: ReaderConfig,
     counters: Arc<ReaderCounters>,
-    phase: Phase,
+    phase: Phase<S>,
     serial: u32,
     consumer: Option<String>,
     backoff: Backoff,
@@ -120,23 +124,24 @@ pub struct Reader {
     yield_first: bool,
 }
 
-impl Reader {
+impl<S: Source> Reader<S> {
     /// Prepares a reader; the first call of [`Reader::next_batch`] creates its consumer.
-    pub fn open(context: &Context, stream: &str, config: ReaderConfig) -> Self {
-        let mut context = context.clone();
-        context.set_timeout(REQUEST_TIMEOUT);
+    pub fn open(source: &S, stream: &str, config: ReaderConfig) -> Self {
+        let source = source.with_timeout(REQUEST_TIMEOUT);
         let now = Instant::now();
         let position = config.start_after.0;
         let witness = Witness { sequence: position, stored_at: config.start_stored_at, created: config.stream_created };
+        // Names tell readers apart, so two that wait for the same server do not come back in step.
+        let backoff = Backoff::named(Duration::from_millis(50), Duration::from_secs(5), &config.name_prefix);
         Self {
-            context,
+            source,
             stream: stream.to_owned(),
             config,
             counters: Arc::default(),
             phase: Phase::Start,
             serial: 0,
             consumer: None,
-            backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(5)),
+            backoff,
             position,
             witness,
             batch: Vec::new(),
@@ -208,8 +213,8 @@ impl Reader {
     pub async fn close(mut self) {
         self.phase = Phase::Start;
         let Some(name) = self.consumer.take() else { return };
-        let deletion = self.context.delete_consumer_from_stream(&name, &self.stream);
-        if !matches!(tokio::time::timeout(TICK, deletion).await, Ok(Ok(_))) {
+        let deletion = self.source.delete_consumer(&self.stream, &name);
+        if !matches!(tokio::time::timeout(TICK, deletion).await, Ok(true)) {
             debug!(consumer = name, "a consumer could not be deleted; the server will, once it is idle");
         }
     }
@@ -315,8 +320,8 @@ impl Reader {
         self.backoff.reset();
         let due = self.config.filter.is_none() || now - self.audited > TICK;
         if self.batch_gaps && due {
-            let (context, stream) = (self.context.clone(), self.stream.clone());
-            self.audit = Some(audit(context, stream).boxed());
+            let (source, stream) = (self.source.clone(), self.stream.clone());
+            self.audit = Some(audit(source, stream).boxed());
         }
     }
 
@@ -325,9 +330,9 @@ impl Reader {
         let Poll::Ready(answer) = audit.poll_unpin(task) else { return Poll::Pending };
         self.audit = None;
         match answer {
-            Ok(info) => {
+            Ok(facts) => {
                 self.audited = Instant::now();
-                if let Some(error) = self.overtaken_within(info.state.first_seq) {
+                if let Some(error) = self.overtaken_within(facts.first) {
                     return Poll::Ready(Err(error));
                 }
             }
@@ -404,9 +409,9 @@ impl Reader {
         } else if self.pending > 0 && now - session.progressed > self.config.stall_after {
             self.reseek(Reseek::Stalled);
         } else if self.probe.is_none() {
-            let (context, stream, name) = (self.context.clone(), self.stream.clone(), session.name().to_owned());
+            let (source, stream, name) = (self.source.clone(), self.stream.clone(), session.name().to_owned());
             let sequence = session.sequence();
-            let probe = async move { (sequence, api::consumer_info(&context, &stream, &name).await) };
+            let probe = async move { (sequence, source.consumer_facts(&stream, &name).await) };
             self.probe = Some(probe.boxed());
         }
     }
@@ -417,13 +422,13 @@ impl Reader {
         let Poll::Ready((asked_at, answer)) = probe.poll_unpin(task) else { return false };
         self.probe = None;
         let Phase::Read(session) = &self.phase else { return false };
-        let (Ok(info), true) = (answer, session.sequence() == asked_at) else { return false };
-        self.pending = info.num_pending;
-        self.caught_up = info.num_pending == 0 && info.delivered.consumer_seq == asked_at;
-        if info.delivered.consumer_seq == asked_at {
+        let (Ok(facts), true) = (answer, session.sequence() == asked_at) else { return false };
+        self.pending = facts.pending;
+        self.caught_up = facts.pending == 0 && facts.delivered == asked_at;
+        if facts.delivered == asked_at {
             self.suspect = None;
             let before = self.position;
-            self.advance(info.delivered.stream_seq);
+            self.advance(facts.scanned);
             return self.position > before;
         }
         // Messages may be under way; if the next look finds the same they are lost.
@@ -458,7 +463,7 @@ impl Reader {
         let name = format!("{}-r{}", self.config.name_prefix, self.serial);
         let previous = self.consumer.replace(name.clone());
         let seek = Seek {
-            context: self.context.clone(),
+            source: self.source.clone(),
             stream: self.stream.clone(),
             config: self.config.clone(),
             name,
@@ -469,7 +474,7 @@ impl Reader {
         self.phase = Phase::Seek(seek.run().boxed());
     }
 
-    fn take_sought(&mut self, sought: Result<Sought, StreamError>) -> Option<ReaderError> {
+    fn take_sought(&mut self, sought: Result<Sought<S>, StreamError>) -> Option<ReaderError> {
         match sought {
             Ok(Sought::Ready { session, created, pending }) => {
                 info!(stream = self.stream, consumer = session.name(), position = self.position, pending, "reading");
@@ -506,10 +511,10 @@ impl Reader {
 }
 
 /// Describes the stream, however long it takes: a batch with gaps must not be handed out before their cause is known.
-async fn audit(context: Context, stream: String) -> Result<api::StreamInfo, StreamError> {
+async fn audit<S: Source>(source: S, stream: String) -> Result<StreamFacts, StreamError> {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
     loop {
-        match api::stream_info(&context, &stream).await {
+        match source.stream_facts(&stream).await {
             Err(error) if error.is_transient() => tokio::time::sleep(backoff.next_wait()).await,
             answer => return answer,
         }

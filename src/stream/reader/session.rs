@@ -8,21 +8,14 @@ use std::{
     task::{Context as TaskContext, Poll},
 };
 
-use async_nats::{
-    Message, StatusCode, Subject, Subscriber,
-    header::HeaderMap,
-    jetstream::{
-        Context,
-        consumer::{Consumer, pull},
-    },
-};
+use async_nats::{Message, StatusCode, Subject, header::HeaderMap, jetstream::consumer::pull};
 use futures_util::{FutureExt, Stream as _, future::BoxFuture};
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::{
     super::{BoxError, ConnectionEpoch, StreamError},
-    RawMessage, ReaderConfig, Reseek,
+    RawMessage, ReaderConfig, Reseek, Source,
     reply::Delivery,
 };
 use crate::event::ids::StreamSequence;
@@ -40,12 +33,14 @@ pub(super) enum Incoming {
 }
 
 /// A consumer being read.
-pub(super) struct Session {
-    epoch: ConnectionEpoch,
+pub(super) struct Session<S: Source> {
+    source: S,
+    connection: ConnectionEpoch,
     connects: u64,
-    consumer: Consumer<pull::Config>,
+    consumer: S::Consumer,
+    name: String,
     inbox: Subject,
-    subscriber: Subscriber,
+    subscriber: S::Inbox,
     pull: pull::BatchConfig,
     /// Messages that were requested and have neither come nor been called off.
     outstanding: usize,
@@ -55,31 +50,31 @@ pub(super) struct Session {
     pub(super) progressed: Instant,
 }
 
-impl Session {
+impl<S: Source> Session<S> {
+    /// Opens an inbox for a consumer that was created over the connection of this number.
     pub(super) async fn start(
-        context: &Context,
-        consumer: Consumer<pull::Config>,
+        source: S,
+        consumer: S::Consumer,
+        name: String,
         config: &ReaderConfig,
+        connection: ConnectionEpoch,
         connects: u64,
     ) -> Result<Self, StreamError> {
-        let client = context.client();
-        let inbox = Subject::from(client.new_inbox());
-        let subscriber = client
-            .subscribe(inbox.clone())
-            .await
-            .map_err(|error| StreamError::unavailable("subscribing to an inbox", error))?;
+        let (inbox, subscriber) = source.open_inbox().await?;
         let pull = pull::BatchConfig {
             batch: config.batch.max(1),
             expires: Some(config.expires),
             idle_heartbeat: config.heartbeat,
-            max_bytes: config.max_bytes_for(client.max_payload()),
+            max_bytes: config.max_bytes_for(source.max_payload()),
             ..pull::BatchConfig::default()
         };
         let now = Instant::now();
         Ok(Self {
-            epoch: ConnectionEpoch::of(&client),
+            source,
+            connection,
             connects,
             consumer,
+            name,
             inbox,
             subscriber,
             pull,
@@ -92,7 +87,7 @@ impl Session {
     }
 
     pub(super) fn name(&self) -> &str {
-        &self.consumer.cached_info().name
+        &self.name
     }
 
     /// The last consumer sequence that arrived.
@@ -102,7 +97,7 @@ impl Session {
 
     /// The connection is not the one that the consumer was created over.
     pub(super) fn reconnected(&self) -> bool {
-        self.epoch.current() != self.connects
+        self.connection.current() != self.connects
     }
 
     /// Whatever comes next. A new connection is noticed once everything that came before it has been given out.
@@ -135,8 +130,7 @@ impl Session {
             if self.outstanding > self.pull.batch / 2 {
                 return None;
             }
-            let (consumer, pull, inbox) = (self.consumer.clone(), self.pull.clone(), self.inbox.clone());
-            self.request = Some(async move { consumer.request_batch(pull, inbox).await.map_err(Into::into) }.boxed());
+            self.request = Some(self.source.request(&self.consumer, &self.pull, &self.inbox));
         }
         let request = self.request.as_mut()?;
         match request.poll_unpin(task) {
