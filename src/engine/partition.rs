@@ -430,9 +430,10 @@ impl Partition {
         self.evaluate_due(slot, now);
     }
 
-    /// The customers in memory with their accounts.
+    /// The customers in memory with their accounts, by slot.
     pub fn slots(&self) -> Vec<(Slot, &str)> {
-        self.index.iter().map(|slot| (Slot(*slot), account_of(&slot_ref(&self.slots, *slot).key))).collect()
+        let numbered = self.slots.iter().zip(0..);
+        numbered.filter_map(|(customer, slot)| Some((Slot(slot), account_of(&customer.as_ref()?.key)))).collect()
     }
 
     /// Until when due customers were loaded.

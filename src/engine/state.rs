@@ -114,6 +114,13 @@ impl CustomerState {
         }
     }
 
+    /// The state less what depends on when it was looked at: what was told, and what the last evaluation found.
+    #[must_use]
+    pub fn timeless(mut self) -> Self {
+        (self.alerts, self.evaluated, self.unsettled) = (AlertMemory::default(), None, false);
+        self
+    }
+
     /// The time of the newest event: a score before it cannot be told.
     pub fn newest(&self) -> Timestamp {
         self.newest

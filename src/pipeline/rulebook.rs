@@ -40,6 +40,11 @@ pub enum RuleBookError {
 }
 
 impl RuleBook {
+    /// The same rules for all accounts.
+    pub fn of_all(rules: Rules) -> Self {
+        Self { default: Arc::new(rules), accounts: HashMap::new() }
+    }
+
     /// Reads the files that the settings name; the built-in rules where they name none.
     pub fn load(config: &RulesConfig) -> Result<Self, RuleBookError> {
         let default = match &config.file {

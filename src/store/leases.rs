@@ -114,52 +114,60 @@ pub struct Owner {
 
 /// A partition's row as a round reads it.
 #[derive(Clone, Debug)]
-pub(super) struct PartitionView {
-    pub(super) id: PartitionId,
-    pub(super) epoch: Epoch,
-    pub(super) session: Option<Uuid>,
-    pub(super) expired: bool,
+pub struct PartitionView {
+    /// Which.
+    pub id: PartitionId,
+    /// How often it changed hands.
+    pub epoch: Epoch,
+    /// Whose it is, if anybody's.
+    pub session: Option<Uuid>,
+    /// The lease is over, or there is none.
+    pub expired: bool,
 }
 
 /// An instance's row as a round reads it.
 #[derive(Clone, Debug)]
-pub(super) struct InstanceView {
-    pub(super) session: Uuid,
+pub struct InstanceView {
+    /// Its name.
+    pub session: Uuid,
     /// Its heartbeat has not run out.
-    pub(super) fresh: bool,
+    pub fresh: bool,
     /// Its connection holds its lock.
-    pub(super) connected: bool,
+    pub connected: bool,
 }
 
 /// What one round saw.
-pub(super) struct View {
-    pub(super) partitions: Vec<PartitionView>,
-    pub(super) instances: Vec<InstanceView>,
+pub struct View {
+    /// By id.
+    pub partitions: Vec<PartitionView>,
+    /// All that are known, in any order.
+    pub instances: Vec<InstanceView>,
 }
 
 /// What an instance remembers from the round before.
 #[derive(Default)]
-pub(super) struct Memory {
-    pub(super) rounds: u64,
+pub struct Memory {
+    /// How many rounds it has done.
+    pub rounds: u64,
     /// Sessions that looked dead in the round before.
-    pub(super) suspects: HashSet<Uuid>,
+    pub suspects: HashSet<Uuid>,
 }
 
 /// What to ask the database for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Decision {
+pub struct Decision {
     /// What to take, with the epoch it was seen in.
-    pub(super) take: Vec<(PartitionId, Epoch)>,
+    pub take: Vec<(PartitionId, Epoch)>,
     /// Sessions whose leases need not be waited for.
-    pub(super) dead: Vec<Uuid>,
+    pub dead: Vec<Uuid>,
     /// What is held beyond the share.
-    pub(super) surplus: Vec<PartitionId>,
+    pub surplus: Vec<PartitionId>,
     /// Sessions to look at again in the next round.
-    pub(super) suspects: HashSet<Uuid>,
+    pub suspects: HashSet<Uuid>,
 }
 
 /// Decides what to take and what to give up.
-pub(super) fn decide(view: &View, me: Uuid, target: Target, memory: &Memory) -> Decision {
+pub fn decide(view: &View, me: Uuid, target: Target, memory: &Memory) -> Decision {
     let suspects = disconnected(view, me);
     let is_dead =
         |session: &Uuid| suspects.contains(session) && (memory.rounds == 0 || memory.suspects.contains(session));
