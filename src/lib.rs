@@ -4,6 +4,7 @@
 
 pub mod event; // the vocabulary: events, ids, instants, money, and the decoding of what arrives
 pub mod engine; // the brain: windows, rules, scores, what silence changes; no clock, no I/O
+pub mod tls; // why a handshake failed, in words
 pub mod stream; // JetStream: declare, read, publish, dead letters
 pub mod store; // Postgres: checkpoints, leases, states, outbox, accounts
 pub mod web; // asking others over HTTP

@@ -8,9 +8,10 @@ use config::{File, FileFormat, Source, Value, ValueKind};
 pub const DEFAULTS: &str = include_str!("../../config/churnd.toml");
 
 /// Settings whose values no message may show.
-const SECRETS: [&str; 10] = [
+const SECRETS: [&str; 11] = [
     "nats.url",
     "nats.password",
+    "nats.nkey_seed",
     "postgres.url",
     "stripe.webhook_secret",
     "stripe.api_key",

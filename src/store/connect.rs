@@ -3,7 +3,11 @@
 //! Opens no connection before one is asked for. TLS is used when `sslmode` asks for it and then always verifies
 //! certificate and name: a mode that can be talked down to plain text is refused rather than guessed at.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use deadpool_postgres::{
     Manager, ManagerConfig, Pool, RecyclingMethod, Runtime,
@@ -14,7 +18,7 @@ use deadpool_postgres::{
 };
 use rustls::{
     RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -30,6 +34,10 @@ pub struct Config {
     pub url: SecretString,
     /// PEM file with the certificates that the server's may be signed by; the system's when absent.
     pub ca_file: Option<PathBuf>,
+    /// Our own certificate, PEM; needs `key_file`.
+    pub certificate_file: Option<PathBuf>,
+    /// The key of our own certificate, PEM.
+    pub key_file: Option<PathBuf>,
     /// Connections kept at the most, besides the one that each instance holds its leases with.
     pub pool_size: usize,
     /// How long connecting, and waiting for a free connection, may take.
@@ -49,6 +57,8 @@ impl Default for Config {
         Self {
             url: SecretString::from("postgres://churnd@127.0.0.1:5432/churnd"),
             ca_file: None,
+            certificate_file: None,
+            key_file: None,
             pool_size: 8,
             connect_timeout_seconds: 10,
             connect_patience_seconds: 30,
@@ -78,8 +88,17 @@ impl Config {
                 problems.push(format!("postgres.{name} is {value}: it must lie between {least} and {most}"));
             }
         }
-        if let Some(file) = self.ca_file.as_ref().filter(|file| !file.is_file()) {
-            problems.push(format!("postgres.ca_file: there is no file {}", file.display()));
+        for (setting, file) in
+            [("ca_file", &self.ca_file), ("certificate_file", &self.certificate_file), ("key_file", &self.key_file)]
+        {
+            if let Some(file) = file.as_ref().filter(|file| !file.is_file()) {
+                problems.push(format!("postgres.{setting}: there is no file {}", file.display()));
+            }
+        }
+        if self.certificate_file.is_some() != self.key_file.is_some() {
+            problems.push(
+                "postgres.certificate_file needs postgres.key_file beside it, and the other way round".to_owned(),
+            );
         }
         problems
     }
@@ -99,13 +118,19 @@ impl Config {
             return Err(StoreError::Config(problem));
         }
         let mut target = Target::read(self)?;
+        if target.is_exposed() {
+            tracing::warn!(
+                "postgres.url asks for a connection to another host without TLS: password and data can be read on the way; \
+                 write sslmode=verify-full"
+            );
+        }
         self.complete(&mut target.postgres);
         let direct = target.postgres.get_ssl_negotiation() == SslNegotiation::Direct;
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = match target.tls {
             Tls::Off => Manager::from_config(target.postgres, tokio_postgres::NoTls, recycling),
             Tls::Verified { ca_file } => {
-                let tls = verified_tls(ca_file.or_else(|| self.ca_file.clone()), direct)?;
+                let tls = self.verified_tls(ca_file.as_deref().or(self.ca_file.as_deref()), direct)?;
                 Manager::from_config(target.postgres, tls, recycling)
             }
         };
@@ -118,6 +143,38 @@ impl Config {
             .recycle_timeout(patience)
             .build()
             .map_err(|_| StoreError::Config("the connection pool cannot be built".to_owned()))
+    }
+
+    /// The password would cross a network that anybody may listen to; only said where it was asked for.
+    pub fn is_exposed(&self) -> bool {
+        Target::read(self).is_ok_and(|target| target.is_exposed())
+    }
+
+    /// TLS that verifies the chain and the name.
+    fn verified_tls(&self, ca_file: Option<&Path>, direct: bool) -> Result<MakeRustlsConnect, StoreError> {
+        let roots = match ca_file {
+            Some(file) => roots_of_file(file)?,
+            None => roots_of_system()?,
+        };
+        let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| StoreError::Config(format!("TLS cannot be set up: {error}")))?
+            .with_root_certificates(roots);
+        let mut config = match (&self.certificate_file, &self.key_file) {
+            (Some(certificate), Some(key)) => {
+                let chain = certificates_of("postgres.certificate_file", certificate)?;
+                let key =
+                    PrivateKeyDer::from_pem_file(key).map_err(|error| unusable("postgres.key_file", key, &error))?;
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|error| unusable("postgres.certificate_file", certificate, &error))?
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        if direct {
+            config.alpn_protocols = vec![b"postgresql".to_vec()];
+        }
+        Ok(MakeRustlsConnect::new(config))
     }
 
     /// Adds what every connection needs; options of the URL come last, so they win.
@@ -177,10 +234,22 @@ impl Target {
             return Err(StoreError::Config("postgres.url names no host".to_owned()));
         }
         postgres.ssl_mode(if taken.tls == Tls::Off { SslMode::Disable } else { SslMode::Require });
-        if taken.tls == Tls::Off && !taken.said && !postgres.get_hosts().iter().all(is_local) {
-            tracing::warn!("postgres.url has no sslmode: the connection to another host is not encrypted");
+        let target = Self { postgres, tls: taken.tls };
+        if target.is_exposed() && !taken.said && target.postgres.get_password().is_some() {
+            return Err(StoreError::Config(
+                "postgres.url would send a password to another host without TLS: add sslmode=verify-full to it \
+                 (or sslmode=disable, if the network in between is yours alone)"
+                    .to_owned(),
+            ));
         }
-        Ok(Self { postgres, tls: taken.tls })
+        Ok(target)
+    }
+
+    /// Leaves this machine, and anybody on the way can read along.
+    fn is_exposed(&self) -> bool {
+        let hosts_are_local = self.postgres.get_hosts().iter().all(is_local);
+        let addresses_are_local = self.postgres.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);
+        self.tls == Tls::Off && !(hosts_are_local && addresses_are_local)
     }
 }
 
@@ -239,32 +308,25 @@ impl TlsParameters {
     }
 }
 
-/// TLS that verifies the chain and the name.
-fn verified_tls(ca_file: Option<PathBuf>, direct: bool) -> Result<MakeRustlsConnect, StoreError> {
-    let roots = match ca_file {
-        Some(file) => roots_of_file(&file)?,
-        None => roots_of_system()?,
-    };
-    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| StoreError::Config(format!("TLS cannot be set up: {error}")))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    if direct {
-        config.alpn_protocols = vec![b"postgresql".to_vec()];
+fn roots_of_file(file: &Path) -> Result<RootCertStore, StoreError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates_of("postgres.ca_file", file)? {
+        roots.add(certificate).map_err(|error| unusable("postgres.ca_file", file, &error))?;
     }
-    Ok(MakeRustlsConnect::new(config))
+    Ok(roots)
 }
 
-fn roots_of_file(file: &std::path::Path) -> Result<RootCertStore, StoreError> {
-    let problem = |error: &dyn std::fmt::Display| {
-        StoreError::Config(format!("postgres.ca_file {} cannot be used: {error}", file.display()))
-    };
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| problem(&error))? {
-        roots.add(certificate.map_err(|error| problem(&error))?).map_err(|error| problem(&error))?;
+fn certificates_of(setting: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, StoreError> {
+    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match read {
+        Ok(certificates) if certificates.is_empty() => Err(unusable(setting, file, &"it holds no certificate")),
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(unusable(setting, file, &error)),
     }
-    if roots.is_empty() { Err(problem(&"it holds no certificate")) } else { Ok(roots) }
+}
+
+fn unusable(setting: &str, file: &Path, problem: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Config(format!("{setting} {} cannot be used: {problem}", file.display()))
 }
 
 fn roots_of_system() -> Result<RootCertStore, StoreError> {
@@ -294,7 +356,6 @@ mod tests {
     #[test]
     fn tls_is_off_unless_asked_for_and_then_verified() {
         for (parameters, tls) in [
-            ("", Tls::Off),
             ("?sslmode=disable", Tls::Off),
             ("?sslmode=require", Tls::Verified { ca_file: None }),
             ("?connect_timeout=3&sslmode=verify-full", Tls::Verified { ca_file: None }),
@@ -305,6 +366,26 @@ mod tests {
         }
         let target = Target::read(&config("host=db user=u password=p sslmode=verify-full")).unwrap();
         assert_eq!(target.tls, Tls::Verified { ca_file: None });
+    }
+
+    #[test]
+    fn a_password_leaves_the_machine_in_plain_text_only_where_that_was_asked_for() {
+        let refused = |url: &str| Target::read(&config(url)).is_err();
+        assert!(refused("postgres://u:p@db.example/d"));
+        assert!(refused("postgres://u:p@127.0.0.1,db.example/d"));
+        assert!(refused("postgres://u:p@localhost/d?hostaddr=10.0.0.1"));
+        for url in [
+            "postgres://u:p@127.0.0.1/d",
+            "postgres://u:p@localhost/d",
+            "postgres://u:p@[::1]/d",
+            "postgres://u:p@%2Frun%2Fpostgresql/d",
+            "postgres://u@db.example/d",
+        ] {
+            assert!(!refused(url), "{url}");
+        }
+        assert!(config("postgres://u:p@db.example/d?sslmode=disable").is_exposed());
+        assert!(!config("postgres://u:p@db.example/d?sslmode=verify-full").is_exposed());
+        assert!(!config("postgres://u:p@127.0.0.1/d").is_exposed());
     }
 
     #[test]

@@ -6,7 +6,13 @@ use std::{error::Error, fmt};
 
 use deadpool_postgres::{PoolError, tokio_postgres};
 
-use crate::event::ids::{AccountId, Epoch, PartitionId};
+use crate::{
+    event::ids::{AccountId, Epoch, PartitionId},
+    tls,
+};
+
+const TLS_SETTINGS: tls::Settings =
+    tls::Settings { url: "postgres.url", ca_file: "postgres.ca_file", certificate_file: "postgres.certificate_file" };
 
 /// What a store operation can fail with.
 #[derive(Debug, thiserror::Error)]
@@ -184,13 +190,16 @@ impl Cause {
 
     fn of(error: &tokio_postgres::Error) -> Self {
         let Some(answer) = error.as_db_error() else {
-            return Self { code: None, text: chain(error), closed: error.is_closed() };
+            return Self { code: None, text: explained(error), closed: error.is_closed() };
         };
         let mut text = answer.message().to_owned();
         for (what, name) in [("table", answer.table()), ("constraint", answer.constraint()), ("hint", answer.hint())] {
             if let Some(name) = name {
                 text.push_str(&format!(", {what} {name}"));
             }
+        }
+        if answer.code().code() == "28000" && text.contains("no encryption") {
+            text.push_str("; it asks for TLS: add sslmode=verify-full to postgres.url");
         }
         // The server ended the connection: it is as good as closed for whoever asks next.
         let closed = matches!(answer.code().code(), "57P01" | "57P02" | "25P03");
@@ -240,6 +249,18 @@ impl fmt::Display for Cause {
 }
 
 impl Error for Cause {}
+
+/// An error, and what to do about it where it is about TLS.
+fn explained(error: &tokio_postgres::Error) -> String {
+    let text = chain(error);
+    match tls::advice(error, TLS_SETTINGS) {
+        Some(advice) => format!("{text}; {advice}"),
+        None if text.contains("server does not support TLS") => {
+            format!("{text}; switch it on there (ssl = on in postgresql.conf), or correct postgres.url")
+        }
+        None => text,
+    }
+}
 
 /// An error and its sources in one line. Sources of a bad connection string are left out: they quote it.
 fn chain(error: &tokio_postgres::Error) -> String {

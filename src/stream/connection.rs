@@ -17,6 +17,10 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::{StreamError, backoff::Backoff};
+use crate::tls;
+
+const TLS_SETTINGS: tls::Settings =
+    tls::Settings { url: "nats.url", ca_file: "nats.tls_ca_file", certificate_file: "nats.tls_certificate_file" };
 
 /// How to reach NATS.
 #[derive(Clone, Deserialize)]
@@ -30,9 +34,11 @@ pub struct Config {
     pub password: Option<SecretString>,
     /// A `.creds` file with a user's JWT and seed.
     pub credentials_file: Option<PathBuf>,
-    /// Refuse a connection without TLS.
+    /// The seed of a user's key pair (`NKey`).
+    pub nkey_seed: Option<SecretString>,
+    /// Refuse a connection without TLS; follows from a `tls://` address, and from any of the files below.
     pub tls_required: bool,
-    /// Certificates to trust besides the system's, PEM.
+    /// Certificates to trust instead of the system's, PEM.
     pub tls_ca_file: Option<PathBuf>,
     /// Our own certificate, PEM; needs `tls_key_file`.
     pub tls_certificate_file: Option<PathBuf>,
@@ -51,6 +57,7 @@ impl Default for Config {
             user: None,
             password: None,
             credentials_file: None,
+            nkey_seed: None,
             tls_required: false,
             tls_ca_file: None,
             tls_certificate_file: None,
@@ -86,7 +93,47 @@ impl Config {
             let problem = "needs nats.password beside it, and the other way round".to_owned();
             problems.push(StreamError::Settings { setting: "nats.user", problem });
         }
+        if self.nkey_seed.as_ref().is_some_and(|seed| !is_user_seed(seed.expose_secret())) {
+            let problem = "is no seed of a user's NKey: 58 letters and digits that begin with SU".to_owned();
+            problems.push(StreamError::Settings { setting: "nats.nkey_seed", problem });
+        }
+        let ways = [self.user.is_some(), self.credentials_file.is_some(), self.nkey_seed.is_some()];
+        if ways.into_iter().filter(|way| *way).count() > 1 {
+            let problem =
+                "only one of nats.credentials_file, nats.nkey_seed and nats.user can say who we are".to_owned();
+            problems.push(StreamError::Settings { setting: "nats.credentials_file", problem });
+        }
+        for (setting, file) in [
+            ("nats.credentials_file", &self.credentials_file),
+            ("nats.tls_ca_file", &self.tls_ca_file),
+            ("nats.tls_certificate_file", &self.tls_certificate_file),
+            ("nats.tls_key_file", &self.tls_key_file),
+        ] {
+            if let Some(file) = file.as_ref().filter(|file| !file.is_file()) {
+                problems
+                    .push(StreamError::Settings { setting, problem: format!("there is no file {}", file.display()) });
+            }
+        }
         problems
+    }
+
+    /// A password would travel readably to another machine: what to do about it.
+    pub fn exposure(&self) -> Option<&'static str> {
+        let addresses = self.addresses().ok()?;
+        let sends_secret = self.password.is_some() || addresses.iter().any(ServerAddr::has_user_pass);
+        let leaves = addresses.iter().any(|address| !is_loopback(address.host()));
+        (sends_secret && leaves && !self.demands_tls(&addresses)).then_some(
+            "the password goes to nats without TLS, readable on the way: write tls:// in nats.url, or use nats.nkey_seed \
+             or nats.credentials_file, whose secrets never leave this machine",
+        )
+    }
+
+    /// Servers that a cluster tells of later are named without `tls://`: what one address demands holds for all.
+    fn demands_tls(&self, addresses: &[ServerAddr]) -> bool {
+        self.tls_required
+            || self.tls_ca_file.is_some()
+            || self.tls_certificate_file.is_some()
+            || addresses.iter().any(ServerAddr::tls_required)
     }
 
     fn addresses(&self) -> Result<Vec<ServerAddr>, StreamError> {
@@ -95,8 +142,9 @@ impl Config {
         match addresses {
             Ok(addresses) if !addresses.is_empty() => Ok(addresses),
             Ok(_) => Err(StreamError::Settings { setting: "nats.url", problem: "names no server".to_owned() }),
-            Err(error) => {
-                let problem = format!("`{}` is not an address such as nats://host:4222 ({error})", self.redacted_url());
+            Err(_) => {
+                // Neither it nor the client's words about it are shown: any part of it may be a password.
+                let problem = "is not an address such as nats://host:4222 or tls://host:4222".to_owned();
                 Err(StreamError::Settings { setting: "nats.url", problem })
             }
         }
@@ -106,6 +154,9 @@ impl Config {
     fn authenticated(&self, options: ConnectOptions, addresses: &[ServerAddr]) -> ConnectOptions {
         if let (Some(user), Some(password)) = (&self.user, &self.password) {
             return options.user_and_password(user.clone(), password.expose_secret().to_owned());
+        }
+        if let Some(seed) = &self.nkey_seed {
+            return options.nkey(seed.expose_secret().to_owned());
         }
         let Some(address) = addresses.iter().find(|address| address.has_user_pass()) else { return options };
         let user = percent_decoded(address.username().unwrap_or_default());
@@ -128,7 +179,7 @@ impl Config {
                     std::future::ready(())
                 }
             })
-            .require_tls(self.tls_required);
+            .require_tls(self.demands_tls(addresses));
         options = self.authenticated(options, addresses);
         if let Some(file) = &self.tls_ca_file {
             options = options.add_root_certificates(readable("nats.tls_ca_file", file).await?);
@@ -155,6 +206,7 @@ impl fmt::Debug for Config {
             .field("user", &self.user)
             .field("password", &self.password.as_ref().map(|_| "[redacted]"))
             .field("credentials_file", &self.credentials_file)
+            .field("nkey_seed", &self.nkey_seed.as_ref().map(|_| "[redacted]"))
             .field("tls_required", &self.tls_required)
             .field("tls_ca_file", &self.tls_ca_file)
             .field("tls_certificate_file", &self.tls_certificate_file)
@@ -188,17 +240,24 @@ pub async fn connect(config: &Config, name: &str) -> Result<Client, StreamError>
     if let Some(problem) = config.problems().into_iter().next() {
         return Err(problem);
     }
+    if let Some(exposure) = config.exposure() {
+        warn!("{exposure}");
+    }
     let addresses = config.addresses()?;
+    let bare = without_secrets(&addresses);
     let until = Instant::now() + Duration::from_secs(config.connect_patience_seconds);
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
     loop {
-        let error = match config.options(name, &addresses).await?.connect(addresses.clone()).await {
+        let error = match config.options(name, &addresses).await?.connect(bare.clone()).await {
             Ok(client) => return Ok(client),
             Err(error) => error,
         };
         match error.kind() {
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
                 return Err(StreamError::Unauthorized { url: config.redacted_url(), source: error.into() });
+            }
+            _ if let Some(problem) = tls::advice(&error, TLS_SETTINGS) => {
+                return Err(StreamError::Untrusted { url: config.redacted_url(), problem, source: error.into() });
             }
             _ if Instant::now() >= until => {
                 return Err(StreamError::unavailable(format!("no connection to {}", config.redacted_url()), error));
@@ -260,6 +319,21 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// The addresses as the client may know them: it writes them into its debug lines.
+fn without_secrets(addresses: &[ServerAddr]) -> Vec<ServerAddr> {
+    let bare = |address: &ServerAddr| redact(address.as_url_str()).parse().unwrap_or_else(|_| address.clone());
+    addresses.iter().map(bare).collect()
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn is_user_seed(text: &str) -> bool {
+    text.len() == 58 && text.starts_with("SU") && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
 fn redact(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
@@ -282,15 +356,48 @@ mod tests {
     }
 
     #[test]
+    fn what_one_address_demands_of_tls_holds_for_servers_heard_of_later() {
+        let demands = |config: &Config| config.demands_tls(&config.addresses().unwrap());
+        assert!(!demands(&Config::at("nats://one:4222")));
+        assert!(demands(&Config::at("nats://one:4222,tls://two:4222")));
+        assert!(demands(&Config { tls_ca_file: Some("ca".into()), ..Config::at("nats://one:4222") }));
+    }
+
+    #[test]
+    fn only_a_password_that_leaves_the_machine_in_plain_text_is_warned_of() {
+        let exposed = |config: Config| config.exposure().is_some();
+        assert!(exposed(Config::at("nats://user:pass@db.example:4222")));
+        assert!(exposed(Config::at("nats://user:pass@127.0.0.1:4222,nats://10.0.0.1:4222")));
+        assert!(!exposed(Config::at("nats://user:pass@127.0.0.1:4222,nats://[::1]:4222,nats://localhost")));
+        assert!(!exposed(Config::at("tls://user:pass@db.example:4222")));
+        assert!(!exposed(Config::at("nats://db.example:4222")));
+        let seed = Some(SecretString::from(format!("SU{}", "A".repeat(56))));
+        assert!(!exposed(Config { nkey_seed: seed, ..Config::at("nats://db.example:4222") }));
+    }
+
+    #[test]
+    fn the_client_is_given_addresses_without_secrets() {
+        let addresses = Config::at("tls://user:s3cret@one:4333,s3cret@two").addresses().unwrap();
+        let bare = without_secrets(&addresses);
+        assert!(!format!("{bare:?}").contains("s3cret"), "{bare:?}");
+        assert!(bare[0].tls_required() && bare[0].port() == 4333 && bare[1].host() == "two", "{bare:?}");
+    }
+
+    #[test]
     fn escapes_in_an_address_are_undone() {
         assert_eq!(percent_decoded("p%40ss%2Fw%zz%"), "p@ss/w%zz%");
     }
 
     #[test]
     fn settings_that_cannot_work_are_named_all_at_once() {
-        let config = Config { tls_key_file: Some("k".into()), user: Some("u".into()), ..Config::at("nats://a b") };
+        let config = Config {
+            tls_key_file: Some("/nowhere/k".into()),
+            user: Some("u".into()),
+            nkey_seed: Some(SecretString::from("guess")),
+            ..Config::at("nats://a b")
+        };
         let problems: Vec<String> = config.problems().iter().map(ToString::to_string).collect();
-        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert_eq!(problems.len(), 6, "{problems:?}");
         assert!(problems[0].starts_with("nats.url: "), "{problems:?}");
     }
 }

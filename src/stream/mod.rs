@@ -51,10 +51,21 @@ pub enum StreamError {
         source: BoxError,
     },
     /// The server refused the credentials, or asks for some.
-    #[error("nats at {url} refused the credentials; check nats.credentials_file or the user in nats.url")]
+    #[error("nats at {url} refused the credentials; check nats.credentials_file, nats.nkey_seed, or user and password")]
     Unauthorized {
         /// The server's address without its secrets.
         url: String,
+        /// What the client said.
+        #[source]
+        source: BoxError,
+    },
+    /// The server cannot prove who it is, or TLS does not come about.
+    #[error("no safe connection to nats at {url}: {problem}")]
+    Untrusted {
+        /// The server's address without its secrets.
+        url: String,
+        /// What is wrong, and what to do.
+        problem: String,
         /// What the client said.
         #[source]
         source: BoxError,

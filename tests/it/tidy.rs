@@ -11,15 +11,16 @@ use std::{
 };
 
 /// Each module and the modules it may name, besides itself. `service::clock` is a leaf, so it stands by itself.
-const DIRECTIONS: [(&str, &[&str]); 14] = [
+const DIRECTIONS: [(&str, &[&str]); 15] = [
     ("event", &[]),
     ("engine", &["event"]),
     ("web", &[]),
+    ("tls", &[]),
     ("telemetry", &["event", "web"]),
     ("service::clock", &["event"]),
     ("embedded", &["event", "telemetry"]),
-    ("stream", &["event", "engine", "telemetry"]),
-    ("store", &["event", "engine", "telemetry"]),
+    ("stream", &["event", "engine", "telemetry", "tls"]),
+    ("store", &["event", "engine", "telemetry", "tls"]),
     ("pipeline", &["event", "engine", "telemetry", "service::clock", "stream", "store"]),
     ("notify", &["event", "engine", "telemetry", "web", "service::clock", "stream", "store"]),
     ("bridge", &["event", "engine", "telemetry", "web", "service::clock", "stream", "store", "pipeline", "notify"]),

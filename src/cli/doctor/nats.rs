@@ -28,6 +28,7 @@ pub(super) async fn look(config: &Config) -> Nats {
     let server = client.server_info();
     let text = format!("nats-server {} at {}", server.version, config.nats.redacted_url());
     let mut findings = vec![Finding::fine("nats", text)];
+    findings.extend(config.nats.exposure().map(|exposure| Finding::note("nats", exposure)));
     let context = jetstream::new(client);
     match topology::declared(config.pipeline.partitions).verify(&context).await {
         Ok(problems) => findings.extend(problems.into_iter().map(of_problem)),

@@ -49,6 +49,10 @@ async fn reach(config: &Config, findings: &mut Vec<Finding>) -> Result<Store, Bo
     let store = Store::connect(&config.postgres).map_err(unusable)?;
     let version = store.ping().await.map_err(unusable)?;
     findings.push(Finding::fine("postgres", format!("Postgres {}.{}", version / 10_000, version % 10_000)));
+    if config.postgres.is_exposed() {
+        let text = "the connection leaves this machine without TLS: password and data can be read on the way";
+        findings.push(Finding::note("postgres", text).with_next("write sslmode=verify-full in postgres.url"));
+    }
     match store.check_schema().await {
         Ok(()) => findings.push(Finding::fine("schema", format!("version {}", store.expected_version()))),
         Err(error) => {

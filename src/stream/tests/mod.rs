@@ -2,6 +2,7 @@
 
 mod cluster;
 mod dead;
+mod encryption;
 mod erase;
 mod guard;
 mod permissions;
