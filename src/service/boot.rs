@@ -76,6 +76,8 @@ use crate::{
 
 /// How often the accounts are looked up.
 const ACCOUNTS_EVERY: Duration = Duration::from_secs(5);
+/// How long the start may take besides waiting for servers that are away.
+const START_WITHIN: Duration = Duration::from_secs(60);
 /// How soon a server that is away is tried again at the start.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
@@ -90,6 +92,8 @@ pub struct Bound {
 pub async fn run(config: Config, announce: impl FnOnce(&Bound)) -> anyhow::Result<()> {
     let lifecycle = Lifecycle::new(config.shutdown.deadline(), ServiceManager::of_this_process());
     lifecycle.listen_for_signals().context("cannot listen for signals")?;
+    let patience = config.postgres.connect_patience() + config.nats.connect_patience();
+    lifecycle.manager().extend_timeout(patience + START_WITHIN);
     let parts = Parts::connect(config, &lifecycle).await?;
     let server = parts.bind().await?;
     let bound = Bound { http: server.address() };

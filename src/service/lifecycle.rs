@@ -251,6 +251,8 @@ impl Lifecycle {
         let inner = &self.0;
         inner.soft.cancelled().await;
         inner.manager.stopping();
+        // The unit's own limit may be shorter than the deadline that was set here.
+        inner.manager.extend_timeout(inner.deadline + 3 * HARD_GRACE);
         inner.work.close();
         self.drain_work().await;
         inner.closing.cancel();

@@ -79,6 +79,11 @@ impl Config {
         self.url.split(',').map(|part| redact(part.trim())).collect::<Vec<_>>().join(",")
     }
 
+    /// How long to go on trying at the start.
+    pub fn connect_patience(&self) -> Duration {
+        Duration::from_secs(self.connect_patience_seconds)
+    }
+
     /// Every mistake in the settings, without connecting.
     pub fn problems(&self) -> Vec<StreamError> {
         let mut problems = Vec::new();
@@ -245,7 +250,7 @@ pub async fn connect(config: &Config, name: &str) -> Result<Client, StreamError>
     }
     let addresses = config.addresses()?;
     let bare = without_secrets(&addresses);
-    let until = Instant::now() + Duration::from_secs(config.connect_patience_seconds);
+    let until = Instant::now() + config.connect_patience();
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
     loop {
         let error = match config.options(name, &addresses).await?.connect(bare.clone()).await {

@@ -34,6 +34,7 @@ mod live; // what the daemon answers is what the model and `churnd score` say
 mod crash; // everything killed at random under load, and planted bugs
 mod clients; // real clients from their registries
 mod embedded; // private servers and the death of who started them
+mod handover; // one daemon after the other, and what the service manager hears
 mod units; // the systemd units against systemd and against what churnd does
 mod operations; // what operators load into Prometheus and Grafana
 mod tidy; // the shape of the source

@@ -19,6 +19,7 @@ use axum::{Router, extract::ConnectInfo, response::Response};
 use hyper::{
     Request,
     body::Incoming,
+    header::{CONNECTION, HeaderValue},
     server::conn::http1,
     service::{Service, service_fn},
 };
@@ -61,6 +62,9 @@ const TOO_MANY: &[u8] =
 /// How many of those are heard out at once, and how long.
 const HEARD_OUT: usize = 64;
 const HEARING: Duration = Duration::from_millis(500);
+/// How long connections that are kept alive are still answered at the stop, each with a word that this is the last time.
+/// Closing them at once would cut off the request that is on its way.
+const LAST_CALL: Duration = Duration::from_millis(500);
 
 /// A bound socket that is not served yet.
 #[derive(Debug)]
@@ -92,7 +96,8 @@ impl Server {
         self.address
     }
 
-    /// Serves until `stop`, then finishes the requests in hand, at most until `hard`.
+    /// Serves until `stop`, then takes no new connections, answers those kept alive once more and finishes the requests in
+    /// hand, at most until `hard`.
     pub async fn serve(self, router: Router, stop: CancellationToken, hard: CancellationToken) {
         info!(http = %self.address, tls = self.certificates.is_some(), "listening");
         let connections = TaskTracker::new();
@@ -126,6 +131,11 @@ impl Server {
             connections.spawn(carrier.carry(stream, peer, watcher, stop, (permit, place)));
         }
         drop(self.listener);
+        connections.close();
+        tokio::select! {
+            _ = timeout(LAST_CALL, connections.wait()) => {}
+            () = hard.cancelled() => {}
+        }
         tokio::select! {
             () = graceful.shutdown() => debug!("all connections ended"),
             () = hard.cancelled() => warn!(connections = connections.len(), "connections were dropped"),
@@ -163,14 +173,14 @@ impl Carrier {
         _places: (OwnedSemaphorePermit, Place),
     ) {
         match self.certificates.as_ref().map(|certificates| TlsAcceptor::from(certificates.config())) {
-            None => self.answer(stream, peer, watcher).await,
+            None => self.answer(stream, peer, watcher, stop).await,
             Some(acceptor) => {
                 let shaken = tokio::select! {
                     () = stop.cancelled() => return,
                     shaken = self.shake_hands(acceptor, stream, peer) => shaken,
                 };
                 if let Some(stream) = shaken {
-                    self.answer(stream, peer, watcher).await;
+                    self.answer(stream, peer, watcher, stop).await;
                 }
             }
         }
@@ -200,13 +210,14 @@ impl Carrier {
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         peer: SocketAddr,
         watcher: Watcher,
+        stop: CancellationToken,
     ) {
         let metrics = self.metrics.clone();
         let guarded = Guarded::new(stream, move |violation: Violation| {
             debug!(%peer, reason = violation.as_str(), "refusing ambiguous bytes: {}", violation.as_str());
             count_refused(&metrics, violation.as_str());
         });
-        let service = with_addresses(self.router, self.trusted, peer, self.certificates.is_some());
+        let service = with_addresses(self.router, self.trusted, peer, self.certificates.is_some(), stop);
         let connection = watcher.watch(self.http.serve_connection(TokioIo::new(guarded), service));
         if let Err(error) = connection.await {
             debug!(%peer, "connection ended early: {error}");
@@ -263,11 +274,13 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 }
 
 /// The router as hyper calls it, with the peer's and the client's address and whether it speaks TLS added to each request.
+/// From `stop` on each answer says that the connection ends with it.
 fn with_addresses(
     router: Router,
     trusted: Arc<TrustedProxies>,
     peer: SocketAddr,
     tls: bool,
+    stop: CancellationToken,
 ) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> {
     let router = TowerToHyperService::new(router);
     service_fn(move |mut request: Request<Incoming>| {
@@ -276,6 +289,13 @@ fn with_addresses(
         request.extensions_mut().insert(client);
         let tls = tls || trusted.vouches_for_tls(peer.ip(), request.headers());
         request.extensions_mut().insert(OverTls(tls));
-        router.call(request)
+        let (answering, stop) = (router.call(request), stop.clone());
+        async move {
+            let mut answer = answering.await?;
+            if stop.is_cancelled() {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(answer)
+        }
     })
 }
