@@ -86,6 +86,25 @@ fn secrets_come_from_the_credentials_directory() {
     assert_eq!(config.nats.credentials_file, Some(directory.path().join("nats.creds")));
 }
 
+/// `LoadCredential=NAME:…` of a unit.
+fn credentials_of(unit: &str) -> Vec<&str> {
+    let names = unit.lines().filter_map(|line| line.strip_prefix("LoadCredential=")?.split(':').next());
+    names.collect()
+}
+
+#[test]
+fn every_secret_is_a_credential_of_the_unit_and_means_something() {
+    let catalog = Catalog::built_in();
+    let unit = credentials_of(include_str!("../../systemd/churnd.service"));
+    for (key, _) in catalog.iter().filter(|(key, _)| Catalog::is_secret(key)) {
+        assert!(unit.contains(&key), "churnd.service loads no credential {key}");
+    }
+    let others = credentials_of(include_str!("../../systemd/churnd-migrate.service"));
+    for name in unit.iter().chain(&others) {
+        assert!(*name == "nats.creds" || catalog.get(name).is_some(), "the credential {name} sets nothing");
+    }
+}
+
 #[test]
 fn all_mistakes_are_told_at_once_with_source_key_value_and_what_is_allowed() {
     let directory = tempfile::tempdir().unwrap();

@@ -16,11 +16,12 @@ use crate::support::{Cluster, Feed, Observer, Scratch, daemon::Daemon, eventuall
 const SOON: Duration = Duration::from_secs(60);
 /// The oldest systemd whose offline marks can be trusted.
 const OLDEST: u32 = 252;
+const UNITS: [&str; 3] = ["churnd.service", "churnd.socket", "churnd-migrate.service"];
 
 /// A copy of the units in which churnd is where it is built.
 fn units() -> Scratch {
     let scratch = Scratch::new();
-    for unit in ["churnd.service", "churnd.socket"] {
+    for unit in UNITS {
         scratch.write(unit, read(unit).replace("/usr/bin/churnd", env!("CARGO_BIN_EXE_churnd")));
     }
     scratch
@@ -63,7 +64,7 @@ fn the_units_can_be_used_without_a_word() {
     assert!(version >= OLDEST, "systemd {version} is too old to judge: {OLDEST} is needed");
     let units = units();
     let verify = |name: &str| run("systemd-analyze", &["verify", units.join(name).to_str().unwrap()]);
-    for name in ["churnd.service", "churnd.socket"] {
+    for name in UNITS {
         let output = verify(name);
         assert_eq!((output.status.code(), said(&output)), (Some(0), (String::new(), String::new())), "{name}");
     }
@@ -78,6 +79,7 @@ fn the_service_is_exposed_to_little() {
     let units = units();
     let service = units.join("churnd.service");
     println!("{}", exposure(&service, 11).unwrap());
+    println!("{}", exposure(&units.join("churnd-migrate.service"), 11).unwrap());
     let drop_in = units.join("churnd.service.d");
     fs::create_dir(&drop_in).unwrap();
     fs::copy(systemd("examples/50-local-peers.conf"), drop_in.join("50-local-peers.conf")).unwrap();
@@ -202,5 +204,8 @@ async fn the_unit_allows_what_churnd_does() {
     let foreign = families.iter().filter(|family| **family != "AF_NETLINK" && !permitted.contains(**family));
     assert_eq!(foreign.count(), 0, "{families:?}");
     let writable = |rest: &str| rest.contains("PROT_WRITE|PROT_EXEC");
-    assert!(!calls(&text).any(|(name, rest)| name.starts_with("m") && writable(rest)), "MemoryDenyWriteExecute refuses it");
+    assert!(
+        !calls(&text).any(|(name, rest)| name.starts_with("m") && writable(rest)),
+        "MemoryDenyWriteExecute refuses it"
+    );
 }
