@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 
 use super::{connect, output, settings::Settings};
-use crate::store::Store;
+use crate::store::{Store, roles::Grant};
 
 /// The flags of `churnd migrate`.
 #[derive(Debug, clap::Args)]
@@ -11,6 +11,12 @@ pub struct Options {
     /// Only say which schema the database has and which one this churnd needs; fails if they differ
     #[arg(long)]
     dry_run: bool,
+    /// Give this role the right to do all of the daemon's work, and none to change tables
+    #[arg(long, value_name = "ROLE")]
+    app_role: Option<String>,
+    /// Give this role the right to read everything but keys, secrets and channels
+    #[arg(long, value_name = "ROLE")]
+    read_role: Option<String>,
     #[command(flatten)]
     settings: Settings,
 }
@@ -37,6 +43,14 @@ impl Options {
             0 => format!("schema version {version} is there already; nothing to do"),
             _ => format!("the database has schema version {version} now"),
         })?;
+        if let Some(role) = &self.app_role {
+            store.grant(role, Grant::Work).await.context(connect::POSTGRES)?;
+            output::line(format!("{role} may do the daemon's work"))?;
+        }
+        if let Some(role) = &self.read_role {
+            store.grant(role, Grant::Read).await.context(connect::POSTGRES)?;
+            output::line(format!("{role} may read"))?;
+        }
         Ok(())
     }
 }

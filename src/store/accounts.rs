@@ -65,7 +65,7 @@ impl Store {
     /// Adds a tenant; an error when it exists.
     pub async fn add_account(&self, account: &AccountId, name: &str) -> Result<(), StoreError> {
         let added = self
-            .transaction("add an account", move |tx| async move {
+            .transaction_of(account, "add an account", move |tx| async move {
                 tx.execute(ADD_ACCOUNT, &[&account.as_str(), &PgText(name)]).await
             })
             .await?;
@@ -99,7 +99,7 @@ impl Store {
         let secret = secret.unwrap_or_else(|| SecretString::from(format!("whsec_{}", keys::random_text())));
         let (id, secret) = (Uuid::new_v4(), secret.expose_secret());
         let rows = self
-            .transaction("add a Stripe signing secret", move |tx| async move {
+            .transaction_of(account, "add a Stripe signing secret", move |tx| async move {
                 keys::lock_account(&tx, account).await?;
                 tx.query(ADD_STRIPE_SECRET, &[&id, &account.as_str(), &secret, &PgText(label)]).await
             })

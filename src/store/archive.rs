@@ -1,16 +1,15 @@
 //! The archive: every event as it was stored, one table partition per UTC day, off the scoring path.
 //!
-//! Written by COPY in the transaction that moves the archive's own watermark (role `archive` in `partitions`), so each
-//! event stands in it exactly once. Days are created and dropped by functions of the database, so that the daemon's role
+//! Written in the transaction that moves the archive's own watermark (role `archive` in `partitions`), so each event
+//! stands in it exactly once; by arrays, since COPY is not to be had where policies guard rows. Days are created and dropped by functions of the database, so that the daemon's role
 //! needs no right to change tables.
 
 use std::{
     collections::{BTreeSet, HashSet},
-    pin::pin,
     sync::Arc,
 };
 
-use deadpool_postgres::tokio_postgres::{binary_copy::BinaryCopyInWriter, types::Type};
+use deadpool_postgres::tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::{
@@ -82,21 +81,11 @@ pub struct ArchiveWrite {
 }
 
 const DOING: &str = "archive events";
-const COPY: &str = "COPY events (sequence, stored_at, partition, account, token, customer, name, event_id, occurred_at,
-    user_id, properties) FROM STDIN (FORMAT binary)";
-const COLUMN_TYPES: [Type; 11] = [
-    Type::INT8,
-    Type::TIMESTAMPTZ,
-    Type::INT2,
-    Type::TEXT,
-    Type::TEXT,
-    Type::TEXT,
-    Type::TEXT,
-    Type::TEXT,
-    Type::TIMESTAMPTZ,
-    Type::TEXT,
-    Type::TEXT,
-];
+const INSERT: &str = "
+    INSERT INTO events (sequence, stored_at, partition, account, token, customer, name, event_id, occurred_at, user_id,
+        properties)
+    SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::smallint[], $4::text[], $5::text[], $6::text[], $7::text[],
+        $8::text[], $9::timestamptz[], $10::text[], $11::text[])";
 const ADD_DAY: &str = "SELECT churnd_add_event_day(date '1970-01-01' + $1::integer)";
 const DROP_DAYS: &str = "SELECT churnd_drop_event_days(date '1970-01-01' + $1::integer)";
 
@@ -179,32 +168,27 @@ async fn suppressed_of<'a>(
 
 /// Copies the events of all but erased customers.
 async fn copy(tx: &Tx, events: &[ArchivedEvent], suppressed: &HashSet<(&str, &str)>) -> Result<(), StoreError> {
-    if events.is_empty() {
+    let kept: Vec<&ArchivedEvent> = events.iter().filter(|event| !suppressed.contains(&customer_of(event))).collect();
+    if kept.is_empty() {
         return Ok(());
     }
-    let failed = |error| tx.failed(&error);
-    let sink = tx.client().copy_in(COPY).await.map_err(failed)?;
-    let mut writer = pin!(BinaryCopyInWriter::new(sink, &COLUMN_TYPES));
-    for event in events.iter().filter(|event| !suppressed.contains(&customer_of(event))) {
-        writer
-            .as_mut()
-            .write(&[
-                &bigint(event.sequence.0),
-                &PgTime(event.stored_at),
-                &smallint(event.partition),
-                &event.account.as_str(),
-                &&*event.token,
-                &event.customer.as_ref().map(|customer| PgText(customer.as_str())),
-                &PgText(&event.name),
-                &event.event_id.as_deref().map(PgText),
-                &PgTime(event.occurred_at),
-                &event.user_id.as_deref().map(PgText),
-                &event.properties.as_deref().map(PgText),
-            ])
-            .await
-            .map_err(failed)?;
-    }
-    writer.as_mut().finish().await.map_err(failed)?;
+    let text = |value: fn(&ArchivedEvent) -> Option<&str>| -> Vec<Option<PgText<'_>>> {
+        kept.iter().map(|event| value(event).map(PgText)).collect()
+    };
+    let parameters: [&(dyn ToSql + Sync); 11] = [
+        &kept.iter().map(|event| bigint(event.sequence.0)).collect::<Vec<_>>(),
+        &kept.iter().map(|event| PgTime(event.stored_at)).collect::<Vec<_>>(),
+        &kept.iter().map(|event| smallint(event.partition)).collect::<Vec<_>>(),
+        &kept.iter().map(|event| event.account.as_str()).collect::<Vec<_>>(),
+        &kept.iter().map(|event| &*event.token).collect::<Vec<_>>(),
+        &text(|event| event.customer.as_ref().map(CustomerId::as_str)),
+        &text(|event| Some(&event.name)),
+        &text(|event| event.event_id.as_deref()),
+        &kept.iter().map(|event| PgTime(event.occurred_at)).collect::<Vec<_>>(),
+        &text(|event| event.user_id.as_deref()),
+        &text(|event| event.properties.as_deref()),
+    ];
+    tx.execute(INSERT, &parameters).await?;
     Ok(())
 }
 

@@ -24,7 +24,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::error::StoreError;
+use super::{
+    error::StoreError,
+    tx::{ACCOUNT, EVERYBODY},
+};
 
 /// Where Postgres is and how long to wait for it.
 #[derive(Clone, Debug, Deserialize)]
@@ -187,7 +190,7 @@ impl Config {
              -c idle_in_transaction_session_timeout={idle}s -c synchronous_commit=on \
              -c plan_cache_mode=force_generic_plan -c TimeZone=UTC \
              -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 \
-             -c tcp_user_timeout=15s"
+             -c tcp_user_timeout=15s -c {ACCOUNT}={EVERYBODY}"
         );
         if let Some(own) = postgres.get_options() {
             options.push(' ');

@@ -153,9 +153,9 @@ const FIND: &str = "
      ORDER BY external_id LIMIT $3)
     UNION
     (SELECT external_id FROM customers
-     WHERE account_id = $1 AND company_name IS NOT NULL AND lower(company_name) COLLATE \"C\" >= lower($4) COLLATE \"C\"
-       AND lower(company_name) COLLATE \"C\" < (lower($4) || repeat(U&'\\+10FFFF', 64)) COLLATE \"C\"
-     ORDER BY lower(company_name) COLLATE \"C\" LIMIT $3)";
+     WHERE account_id = $1 AND company_key IS NOT NULL AND company_key >= lower($4) COLLATE \"C\"
+       AND company_key < (lower($4) || repeat(U&'\\+10FFFF', 64)) COLLATE \"C\"
+     ORDER BY company_key LIMIT $3)";
 const PROFILE: &str = "SELECT id, account_id, company_name, email, contact_at, mrr, currency, created_at, updated_at
     FROM customers WHERE account_id = $1 AND external_id = $2";
 /// The later contact counts; a part that it does not tell stays.
@@ -246,7 +246,7 @@ impl Store {
         let (rank, token) = query.after.as_ref().map_or((0, ""), |after| (after.rank, after.token.as_str()));
         let parameters: [&(dyn ToSql + Sync); 5] =
             [&account.as_str(), &row_limit(query.limit), &rank, &token, &query.among];
-        let rows = self.statement("list customers", &query.sql(), &parameters).await?;
+        let rows = self.statement_of(account, "list customers", &query.sql(), &parameters).await?;
         rows.iter().map(|row| read_listed(&RowReader { table: "customer_states", row })).collect()
     }
 
@@ -254,7 +254,7 @@ impl Store {
     pub async fn find_customers(&self, account: &AccountId, text: &str) -> Result<Found, StoreError> {
         let parameters: [&(dyn ToSql + Sync); 4] =
             [&account.as_str(), &PgText(text), &row_limit(MAX_FOUND + 1), &PgText(text)];
-        let rows = self.statement("find customers", FIND, &parameters).await?;
+        let rows = self.statement_of(account, "find customers", FIND, &parameters).await?;
         let customers: Result<BTreeSet<CustomerId>, StoreError> =
             rows.iter().map(|row| RowReader { table: "customers", row }.customer("external_id")).collect();
         let customers = customers?;
@@ -266,7 +266,7 @@ impl Store {
     /// Who a customer is, as far as anything is known besides its state.
     pub async fn profile(&self, account: &AccountId, customer: &CustomerId) -> Result<Option<Profile>, StoreError> {
         let parameters: [&(dyn ToSql + Sync); 2] = [&account.as_str(), &PgText(customer.as_str())];
-        let rows = self.statement("load a profile", PROFILE, &parameters).await?;
+        let rows = self.statement_of(account, "load a profile", PROFILE, &parameters).await?;
         let read = |row| {
             let row = RowReader { table: "customers", row };
             Ok(Profile {

@@ -107,12 +107,12 @@ impl Store {
         key: Uuid,
         name: Option<&str>,
     ) -> Result<Option<NewSession>, StoreError> {
-        self.statement("forget sessions that are over", FORGET_EXPIRED, &[]).await?;
+        self.statement_of(account, "forget sessions that are over", FORGET_EXPIRED, &[]).await?;
         let (cookie, csrf) = (SecretString::from(random_text()), random_text());
         let hash: [u8; 32] = Sha256::digest(cookie.expose_secret().as_bytes()).into();
         let parameters: [&(dyn ToSql + Sync); 6] =
             [&&hash[..], &account.as_str(), &key, &name.map(PgText), &csrf, &f64::from(SESSION_SECONDS)];
-        let begun = self.statement("begin a session", BEGIN, &parameters).await?;
+        let begun = self.statement_of(account, "begin a session", BEGIN, &parameters).await?;
         Ok(begun.first().map(|_| NewSession { cookie }))
     }
 
@@ -192,7 +192,7 @@ impl Store {
             &PgTime(at),
             &key.customer(account.as_str(), token),
         ];
-        self.statement("acknowledge an alert", ACKNOWLEDGE, &parameters).await?;
+        self.statement_of(account, "acknowledge an alert", ACKNOWLEDGE, &parameters).await?;
         Ok(())
     }
 
@@ -204,7 +204,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<Acknowledgement>, StoreError> {
         let parameters: [&(dyn ToSql + Sync); 3] = [&account.as_str(), &token, &row_limit(limit)];
-        let rows = self.statement("load acknowledgements", ACKNOWLEDGEMENTS, &parameters).await?;
+        let rows = self.statement_of(account, "load acknowledgements", ACKNOWLEDGEMENTS, &parameters).await?;
         rows.iter()
             .map(|row| {
                 let row = RowReader { table: "acknowledgements", row };

@@ -202,20 +202,21 @@ impl Store {
             &query.token,
             &row_limit(query.limit),
         ];
-        let rows = self.statement("list deliveries", &sql, &parameters).await?;
+        let rows = self.statement_of(account, "list deliveries", &sql, &parameters).await?;
         rows.iter().map(read_delivery).collect()
     }
 
     /// One of an account's deliveries.
     pub async fn delivery(&self, account: &AccountId, id: u64) -> Result<Option<StoredDelivery>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM deliveries WHERE account = $1 AND id = $2");
-        let rows = self.statement("load a delivery", &sql, &[&account.as_str(), &bigint(id)]).await?;
+        let rows = self.statement_of(account, "load a delivery", &sql, &[&account.as_str(), &bigint(id)]).await?;
         rows.first().map(read_delivery).transpose()
     }
 
     /// How the deliveries of each of an account's channels stand; what ended is counted if it came after an instant.
     pub async fn delivery_sums(&self, account: &AccountId, since: Timestamp) -> Result<Vec<DeliverySums>, StoreError> {
-        let rows = self.statement("sum up the deliveries", SUMS, &[&account.as_str(), &PgTime(since)]).await?;
+        let rows =
+            self.statement_of(account, "sum up the deliveries", SUMS, &[&account.as_str(), &PgTime(since)]).await?;
         rows.iter()
             .map(|row| {
                 let row = RowReader { table: "deliveries", row };

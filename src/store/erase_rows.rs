@@ -77,7 +77,7 @@ impl Store {
 
     /// All disputes of an account that wait for their charges.
     pub async fn all_pending(&self, account: &AccountId) -> Result<Vec<PendingDispute>, StoreError> {
-        let rows = self.statement("load waiting disputes", PENDING, &[&account.as_str()]).await?;
+        let rows = self.statement_of(account, "load waiting disputes", PENDING, &[&account.as_str()]).await?;
         rows.iter()
             .map(|row| {
                 let row = RowReader { table: "stripe_pending", row };

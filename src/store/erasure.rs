@@ -240,7 +240,7 @@ impl Store {
         let key = self.suppression_key().await?;
         let hash = key.customer(account.as_str(), subject::encode(customer).as_str());
         let (hash, id) = (&hash, Uuid::new_v4());
-        self.transaction("take on an erasure", move |tx| async move {
+        self.transaction_of(account, "take on an erasure", move |tx| async move {
             let own = PgText(customer.as_str());
             if let Some(row) = tx.query(LINKED_TO, &[&account.as_str(), &own]).await?.first() {
                 let row = RowReader { table: "stripe_links", row };
@@ -262,7 +262,7 @@ impl Store {
 
     /// One of the account's erasures.
     pub async fn erasure(&self, account: &AccountId, id: Uuid) -> Result<Option<Erasure>, StoreError> {
-        let rows = self.statement("show an erasure", SHOW, &[&account.as_str(), &id]).await?;
+        let rows = self.statement_of(account, "show an erasure", SHOW, &[&account.as_str(), &id]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let row = RowReader { table: "erasures", row };
         Ok(Some(Erasure {

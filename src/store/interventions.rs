@@ -250,7 +250,7 @@ impl Store {
             &key.customer(account.as_str(), new.token.as_str()),
             &new.kind.map(InterventionType::as_str),
         ];
-        Ok(!self.statement("open an intervention", OPEN, &parameters).await?.is_empty())
+        Ok(!self.statement_of(account, "open an intervention", OPEN, &parameters).await?.is_empty())
     }
 
     /// Closes an open intervention; `false` if there is none of this id that is open.
@@ -272,7 +272,7 @@ impl Store {
             &change.kind.is_some(),
             &change.kind.flatten().map(InterventionType::as_str),
         ];
-        Ok(!self.statement("close an intervention", CLOSE, &parameters).await?.is_empty())
+        Ok(!self.statement_of(account, "close an intervention", CLOSE, &parameters).await?.is_empty())
     }
 
     /// Changes an intervention, open or closed; `false` if there is none of this id.
@@ -291,13 +291,13 @@ impl Store {
             &change.kind.is_some(),
             &change.kind.flatten().map(InterventionType::as_str),
         ];
-        Ok(!self.statement("change an intervention", CHANGE, &parameters).await?.is_empty())
+        Ok(!self.statement_of(account, "change an intervention", CHANGE, &parameters).await?.is_empty())
     }
 
     /// One intervention.
     pub async fn intervention(&self, account: &AccountId, id: Uuid) -> Result<Option<Intervention>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM interventions WHERE account_id = $1 AND id = $2");
-        let rows = self.statement("load an intervention", &sql, &[&account.as_str(), &id]).await?;
+        let rows = self.statement_of(account, "load an intervention", &sql, &[&account.as_str(), &id]).await?;
         rows.first().map(|row| read(&RowReader { table: "interventions", row })).transpose()
     }
 
@@ -326,7 +326,7 @@ impl Store {
         let (at, id) = query.before.unwrap_or((Timestamp::from_millis(i64::MAX), Uuid::max()));
         let parameters: [&(dyn ToSql + Sync); 6] =
             [&account.as_str(), &PgTime(at), &id, &row_limit(query.limit), &query.token, &kind];
-        let rows = self.statement("list interventions", &sql, &parameters).await?;
+        let rows = self.statement_of(account, "list interventions", &sql, &parameters).await?;
         rows.iter().map(|row| read(&RowReader { table: "interventions", row })).collect()
     }
 }

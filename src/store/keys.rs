@@ -178,7 +178,7 @@ impl Store {
         let new =
             NewKey { id: Uuid::new_v4(), prefix: key[..PREFIX_CHARACTERS].to_owned(), key: SecretString::from(key) };
         let (id, prefix, hash) = (new.id, new.prefix.as_str(), hash(new.key.expose_secret()));
-        self.transaction("add a key", move |tx| async move {
+        self.transaction_of(account, "add a key", move |tx| async move {
             lock_account(&tx, account).await?;
             let rows = tx.query(ACTIVE_PREFIXES, &[&account.as_str(), &kind.as_str()]).await?;
             if rows.len() >= ACTIVE_KEYS {
@@ -195,7 +195,7 @@ impl Store {
     /// An account's keys, revoked ones too, the oldest first.
     pub async fn list_keys(&self, account: &AccountId) -> Result<Vec<StoredKey>, StoreError> {
         let sql = format!("SELECT {KEY_COLUMNS} FROM api_keys WHERE account_id = $1 ORDER BY kind, created_at, id");
-        read_keys(&self.statement("list the keys", &sql, &[&account.as_str()]).await?)
+        read_keys(&self.statement_of(account, "list the keys", &sql, &[&account.as_str()]).await?)
     }
 
     /// All keys that count: what the bridge keeps in memory and refreshes, so that a revocation takes effect.

@@ -13,6 +13,7 @@ mod connect; // connection string, TLS, pool, timeouts
 mod values; // how our values stand in Postgres
 mod tx; // named transactions: bounded, repeated, honest about COMMIT
 pub mod migrate; // the embedded migrations
+pub mod roles; // who works on the tables, and with which rights
 pub mod accounts; // tenants and their Stripe signing secrets
 pub mod keys; // API keys: making, checking, storing
 pub mod leases; // who owns which partition: types and the pure decision

@@ -139,14 +139,16 @@ impl Store {
 
     /// How an account stands now.
     pub async fn overview_now(&self, account: &AccountId, now: Timestamp) -> Result<Snapshot, StoreError> {
-        let rows = self.statement("sum up an account", &counted("account = $1"), &[&account.as_str()]).await?;
+        let rows =
+            self.statement_of(account, "sum up an account", &counted("account = $1"), &[&account.as_str()]).await?;
         let Some(row) = rows.first() else { return Ok(Snapshot { at: now, ..Snapshot::default() }) };
         snapshot(&RowReader { table: "customer_states", row }, now)
     }
 
     /// How an account stood since then, the oldest first.
     pub async fn overview_since(&self, account: &AccountId, since: Timestamp) -> Result<Vec<Snapshot>, StoreError> {
-        let rows = self.statement("load an overview", OVER_TIME, &[&account.as_str(), &PgTime(since)]).await?;
+        let rows =
+            self.statement_of(account, "load an overview", OVER_TIME, &[&account.as_str(), &PgTime(since)]).await?;
         let rows = rows.iter().map(|row| RowReader { table: "account_hours", row });
         rows.map(|row| snapshot(&row, row.time("hour")?)).collect()
     }
@@ -154,7 +156,7 @@ impl Store {
     /// How many alerts were published on which day.
     pub async fn alerts_per_day(&self, account: &AccountId, since: Timestamp) -> Result<Vec<AlertCount>, StoreError> {
         let parameters: [&(dyn ToSql + Sync); 2] = [&account.as_str(), &PgTime(since)];
-        let rows = self.statement("count alerts", ALERTS, &parameters).await?;
+        let rows = self.statement_of(account, "count alerts", ALERTS, &parameters).await?;
         rows.iter()
             .map(|row| {
                 let row = RowReader { table: "outbox", row };

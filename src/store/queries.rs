@@ -83,7 +83,7 @@ const SUMMARY: &str = "SELECT level, mrr_currency, count(*) AS customers,
 impl Store {
     /// How many customers of an account have which level, and what they bring.
     pub async fn level_summary(&self, account: &AccountId) -> Result<Vec<LevelSummary>, StoreError> {
-        let rows = self.statement("sum up the levels", SUMMARY, &[&account.as_str()]).await?;
+        let rows = self.statement_of(account, "sum up the levels", SUMMARY, &[&account.as_str()]).await?;
         let mut summaries = [Level::High, Level::Medium, Level::Low].map(|level| LevelSummary {
             level,
             customers: 0,
@@ -112,7 +112,7 @@ impl Store {
     ) -> Result<Vec<StoredScore>, StoreError> {
         let before = before.map_or(i64::MAX, bigint);
         let parameters: [&(dyn ToSql + Sync); 4] = [&account.as_str(), &token, &before, &row_limit(limit)];
-        let rows = self.statement("load a score's history", SCORES, &parameters).await?;
+        let rows = self.statement_of(account, "load a score's history", SCORES, &parameters).await?;
         rows.iter()
             .map(|row| {
                 let row = RowReader { table: "risk_scores", row };
@@ -154,7 +154,7 @@ impl Store {
                AND ($7::text IS NULL OR kind = $7)
              ORDER BY id DESC LIMIT $3"
         );
-        read_outbox(&self.statement("list alerts", &sql, &parameters).await?)
+        read_outbox(&self.statement_of(account, "list alerts", &sql, &parameters).await?)
     }
 
     /// A customer's events from the archive, the newest first, less those that the daemon sends itself; goes on before the
@@ -170,7 +170,7 @@ impl Store {
         let hidden: &[&str] = &RESERVED_NAMES;
         let parameters: [&(dyn ToSql + Sync); 6] =
             [&account.as_str(), &token, &PgTime(at), &bigint(sequence.0), &row_limit(limit), &hidden];
-        let rows = self.statement("load a timeline", TIMELINE, &parameters).await?;
+        let rows = self.statement_of(account, "load a timeline", TIMELINE, &parameters).await?;
         rows.iter().map(|row| read_event(&RowReader { table: "events", row })).collect()
     }
 }

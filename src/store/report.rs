@@ -130,7 +130,7 @@ impl Store {
         let parameters: [&(dyn ToSql + Sync); 5] =
             [&account.as_str(), &PgTime(since), &PgTime(until), &PgTime(old_enough), &days];
         let mut report = Report::default();
-        for row in &self.statement("report on interventions", REPORT, &parameters).await? {
+        for row in &self.statement_of(account, "report on interventions", REPORT, &parameters).await? {
             let row = RowReader { table: "interventions", row };
             let tally = if row.get("of_type")? {
                 let kind = row.get::<Option<&str>>("type")?.map(InterventionType::parse).transpose();

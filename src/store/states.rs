@@ -118,7 +118,7 @@ impl Store {
     /// One customer's state.
     pub async fn state_of(&self, account: &AccountId, token: &str) -> Result<Option<LoadedState>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM customer_states s WHERE s.account = $1 AND s.token = $2");
-        Ok(read_states(&self.statement("load a state", &sql, &[&account.as_str(), &token]).await?)?.pop())
+        Ok(read_states(&self.statement_of(account, "load a state", &sql, &[&account.as_str(), &token]).await?)?.pop())
     }
 
     /// Who must be evaluated up to and in the hour `until_hour`, by hour, account and token; goes on after `after`.

@@ -67,7 +67,8 @@ impl Store {
         stripe_customers: &[&str],
     ) -> Result<HashMap<String, CustomerId>, StoreError> {
         let asked = texts(stripe_customers);
-        let rows = self.statement("resolve Stripe customers", RESOLVE, &[&account.as_str(), &asked]).await?;
+        let rows =
+            self.statement_of(account, "resolve Stripe customers", RESOLVE, &[&account.as_str(), &asked]).await?;
         rows.iter()
             .map(|row| {
                 let row = RowReader { table: "stripe_links", row };
@@ -95,13 +96,13 @@ impl Store {
         let hashes: Vec<Option<Vec<u8>>> = charges.iter().map(|(_, customer, _)| hash(customer).ok()).collect();
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
             [&account.as_str(), &ids, &customers, &times, &hashes];
-        self.statement("remember charges", REMEMBER, &parameters).await?;
+        self.statement_of(account, "remember charges", REMEMBER, &parameters).await?;
         Ok(())
     }
 
     /// The Stripe customer that the first known of these charges belongs to.
     pub async fn charge_owner(&self, account: &AccountId, charges: &[&str]) -> Result<Option<String>, StoreError> {
-        let rows = self.statement("look up a charge", OWNER, &[&account.as_str(), &texts(charges)]).await?;
+        let rows = self.statement_of(account, "look up a charge", OWNER, &[&account.as_str(), &texts(charges)]).await?;
         rows.first().map(|row| RowReader { table: "stripe_charges", row }.text("stripe_customer")).transpose()
     }
 
@@ -115,7 +116,7 @@ impl Store {
         let body = dispute.body.as_slice();
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
             [&account.as_str(), &texts(charges), &PgText(&dispute.event_id), &body, &PgTime(dispute.at)];
-        self.statement("keep a dispute", PARK, &parameters).await?;
+        self.statement_of(account, "keep a dispute", PARK, &parameters).await?;
         Ok(())
     }
 
@@ -127,7 +128,7 @@ impl Store {
 
     /// Forgets disputes that were published.
     pub async fn forget_pending(&self, account: &AccountId, event_ids: &[&str]) -> Result<(), StoreError> {
-        self.statement("forget disputes", FORGET, &[&account.as_str(), &texts(event_ids)]).await?;
+        self.statement_of(account, "forget disputes", FORGET, &[&account.as_str(), &texts(event_ids)]).await?;
         Ok(())
     }
 
@@ -150,7 +151,7 @@ impl Store {
         account: &AccountId,
         charges: &[&str],
     ) -> Result<Vec<PendingDispute>, StoreError> {
-        let rows = self.statement(doing, sql, &[&account.as_str(), &texts(charges)]).await?;
+        let rows = self.statement_of(account, doing, sql, &[&account.as_str(), &texts(charges)]).await?;
         rows.iter()
             .map(|row| {
                 let row = RowReader { table: "stripe_pending", row };

@@ -39,7 +39,7 @@ impl Store {
     /// The Stripe customers that a customer is linked to.
     pub async fn links_of(&self, account: &AccountId, customer: &CustomerId) -> Result<Vec<StoredLink>, StoreError> {
         let parameters: [&(dyn ToSql + Sync); 2] = [&account.as_str(), &PgText(customer.as_str())];
-        let rows = self.statement("load links", LINKS, &parameters).await?;
+        let rows = self.statement_of(account, "load links", LINKS, &parameters).await?;
         rows.iter()
             .map(|row| {
                 let row = RowReader { table: "stripe_links", row };
@@ -59,7 +59,7 @@ impl Store {
         let after = PgText(after.unwrap_or_default());
         let parameters: [&(dyn ToSql + Sync); 4] =
             [&account.as_str(), &PgText(stripe_customer), &after, &row_limit(limit)];
-        let rows = self.statement("load charges", CHARGES, &parameters).await?;
+        let rows = self.statement_of(account, "load charges", CHARGES, &parameters).await?;
         rows.iter()
             .map(|row| {
                 let row = RowReader { table: "stripe_charges", row };

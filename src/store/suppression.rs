@@ -112,7 +112,7 @@ impl Store {
         let tokens = tokens.iter().map(|token| key.customer(account.as_str(), token));
         let charges = charges.iter().map(|charge| key.charge(account.as_str(), charge));
         let hashes: Vec<SuppressionHash> = tokens.chain(charges).collect();
-        let rows = self.statement("look for suppressions", ANY, &[&account.as_str(), &hashes]).await?;
+        let rows = self.statement_of(account, "look for suppressions", ANY, &[&account.as_str(), &hashes]).await?;
         Ok(rows.iter().any(|row| row.get("suppressed")))
     }
 
@@ -125,7 +125,7 @@ impl Store {
         let hashes: Vec<SuppressionHash> = charges.iter().map(|charge| key.charge(account.as_str(), charge)).collect();
         let charges: Vec<PgText<'_>> = charges.iter().map(|charge| PgText(charge)).collect();
         let (hashes, charges) = (&hashes, &charges);
-        self.transaction("suppress charges", move |tx| async move {
+        self.transaction_of(account, "suppress charges", move |tx| async move {
             suppress(&tx, account, hashes).await?;
             tx.execute(FORGET_WAITING, &[&account.as_str(), charges]).await?;
             Ok(())

@@ -48,7 +48,7 @@ impl Store {
             return Ok(HashMap::new());
         }
         let parameters: [&(dyn ToSql + Sync); 2] = [&account.as_str(), &tokens];
-        let rows = self.statement("load trends", TRENDS, &parameters).await?;
+        let rows = self.statement_of(account, "load trends", TRENDS, &parameters).await?;
         rows.iter()
             .map(|row| {
                 let row = RowReader { table: "risk_scores", row };

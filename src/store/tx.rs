@@ -11,17 +11,41 @@ use std::{
 
 use deadpool_postgres::{
     ClientWrapper, Object,
-    tokio_postgres::{self, Row, types::ToSql},
+    tokio_postgres::{self, Row, Statement, types::ToSql},
 };
+use futures_util::future::join3;
 use tokio::time::timeout;
 
 use super::{
     Store,
     error::{Cause, StoreError},
 };
+use crate::event::ids::AccountId;
 
 /// How often a transaction that lost against another, or met a dead connection, is repeated.
 const REPETITIONS: u32 = 3;
+
+/// The setting that says whose rows a transaction is about; the policies of migration 8 go by it.
+pub(super) const ACCOUNT: &str = "churnd.account";
+/// Its value where a transaction is about all accounts, which every connection begins with.
+pub(super) const EVERYBODY: &str = "*";
+
+/// Whose rows a transaction can see and write.
+#[derive(Clone, Copy, Debug)]
+enum Scope<'a> {
+    Everybody,
+    Of(&'a AccountId),
+}
+
+impl Scope<'_> {
+    /// Opens a transaction of this scope; what it sets ends with it. An account's id holds nothing to be quoted.
+    fn begin(self) -> String {
+        match self {
+            Self::Everybody => "BEGIN".to_owned(),
+            Self::Of(account) => format!("BEGIN; SET LOCAL {ACCOUNT} = '{account}'"),
+        }
+    }
+}
 
 /// Parameters of a statement.
 pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -60,10 +84,14 @@ impl Connection for OwnConnection {
 }
 
 impl<C: Connection> Tx<C> {
-    /// Opens a transaction.
+    /// Opens a transaction about all accounts.
     pub(super) async fn begin(connection: C, doing: &'static str) -> Result<Self, StoreError> {
+        Self::begin_in(Scope::Everybody, connection, doing).await
+    }
+
+    async fn begin_in(scope: Scope<'_>, connection: C, doing: &'static str) -> Result<Self, StoreError> {
         let tx = Self { connection: Some(connection), doing };
-        tx.client().batch_execute("BEGIN").await.map_err(|error| tx.failed(&error))?;
+        tx.client().batch_execute(&scope.begin()).await.map_err(|error| tx.failed(&error))?;
         Ok(tx)
     }
 
@@ -117,10 +145,35 @@ impl Store {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
+        self.transaction_in(Scope::Everybody, doing, work).await
+    }
+
+    /// The same, seeing and writing rows of one account only, whatever its statements say.
+    pub(super) async fn transaction_of<T, F>(
+        &self,
+        account: &AccountId,
+        doing: &'static str,
+        work: impl Fn(Arc<Tx>) -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        self.transaction_in(Scope::Of(account), doing, work).await
+    }
+
+    async fn transaction_in<T, F>(
+        &self,
+        scope: Scope<'_>,
+        doing: &'static str,
+        work: impl Fn(Arc<Tx>) -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
         let mut repetitions = 0;
         loop {
             let started = Instant::now();
-            let outcome = self.attempt(doing, &work).await;
+            let outcome = self.attempt(scope, doing, &work).await;
             let elapsed = started.elapsed();
             match &outcome {
                 Err(error) if error.is_worth_repeating() && repetitions < REPETITIONS => {
@@ -136,14 +189,19 @@ impl Store {
         }
     }
 
-    async fn attempt<T, F>(&self, doing: &'static str, work: impl Fn(Arc<Tx>) -> F) -> Result<T, StoreError>
+    async fn attempt<T, F>(
+        &self,
+        scope: Scope<'_>,
+        doing: &'static str,
+        work: impl Fn(Arc<Tx>) -> F,
+    ) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
     {
         let patience = self.transaction_timeout();
         let connection = self.connection(doing).await?;
         let body = async {
-            let tx = Arc::new(Tx::begin(connection, doing).await?);
+            let tx = Arc::new(Tx::begin_in(scope, connection, doing).await?);
             let outcome = work(Arc::clone(&tx)).await;
             Ok((outcome, Arc::into_inner(tx).expect("the work is over, and kept no part of the transaction")))
         };
@@ -170,9 +228,30 @@ impl Store {
         sql: &str,
         parameters: Parameters<'_>,
     ) -> Result<Vec<Row>, StoreError> {
+        self.statement_in(Scope::Everybody, doing, sql, parameters).await
+    }
+
+    /// The same, seeing and writing rows of one account only, whatever it says.
+    pub(super) async fn statement_of(
+        &self,
+        account: &AccountId,
+        doing: &'static str,
+        sql: &str,
+        parameters: Parameters<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.statement_in(Scope::Of(account), doing, sql, parameters).await
+    }
+
+    async fn statement_in(
+        &self,
+        scope: Scope<'_>,
+        doing: &'static str,
+        sql: &str,
+        parameters: Parameters<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
         let mut repetitions = 0;
         loop {
-            match self.attempt_statement(doing, sql, parameters).await {
+            match self.attempt_statement(scope, doing, sql, parameters).await {
                 Err(error) if error.is_worth_repeating() && repetitions < REPETITIONS => repetitions += 1,
                 outcome => return outcome,
             }
@@ -181,6 +260,7 @@ impl Store {
 
     async fn attempt_statement(
         &self,
+        scope: Scope<'_>,
         doing: &'static str,
         sql: &str,
         parameters: Parameters<'_>,
@@ -188,7 +268,10 @@ impl Store {
         let connection = self.connection(doing).await?;
         let query = async {
             let statement = connection.prepare_cached(sql).await?;
-            connection.query(&statement, parameters).await
+            match scope {
+                Scope::Everybody => connection.query(&statement, parameters).await,
+                Scope::Of(_) => query_in(&connection, scope, &statement, parameters).await,
+            }
         };
         let done = match timeout(self.transaction_timeout(), query).await {
             Ok(outcome) => outcome.map_err(|error| StoreError::of_postgres(doing, &error)),
@@ -204,4 +287,25 @@ impl Store {
     pub(super) async fn connection(&self, doing: &'static str) -> Result<Object, StoreError> {
         self.pool().get().await.map_err(|error| StoreError::of_pool(doing, &error))
     }
+}
+
+/// One statement in a transaction of its own, in one round trip: all three are sent before the first is answered. So
+/// whoever stops waiting leaves nothing open, and after a failure COMMIT undoes.
+async fn query_in(
+    connection: &ClientWrapper,
+    scope: Scope<'_>,
+    statement: &Statement,
+    parameters: Parameters<'_>,
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let begin = scope.begin();
+    let (begun, answered, ended) = join3(
+        connection.batch_execute(&begin),
+        connection.query(statement, parameters),
+        connection.batch_execute("COMMIT"),
+    )
+    .await;
+    begun?;
+    let rows = answered?;
+    ended?;
+    Ok(rows)
 }

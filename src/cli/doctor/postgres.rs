@@ -33,6 +33,7 @@ pub(super) async fn look(config: &Config, now: Timestamp) -> Postgres {
             return Postgres { findings, store: None };
         }
     };
+    findings.push(role(&store).await);
     findings.push(accounts(&store).await);
     findings.push(outbox(&store, now).await);
     findings.push(erasures(&store, now).await);
@@ -62,6 +63,30 @@ async fn reach(config: &Config, findings: &mut Vec<Finding>) -> Result<Store, Bo
         }
     }
     Ok(store)
+}
+
+/// Whether the role that the daemon works as could do more than its work.
+async fn role(store: &Store) -> Finding {
+    let standing = match store.standing().await {
+        Ok(standing) => standing,
+        Err(error) => return refused("role", error),
+    };
+    let role = &standing.role;
+    let next = "make a role for the daemon, then `churnd migrate --app-role ROLE` (migrations/README.md shows how)";
+    if standing.unguarded > 0 {
+        let tables = output::counted(standing.unguarded, "table");
+        return Finding::fault(
+            "role",
+            format!("{tables} with rows of accounts have no policy"),
+            "SELECT churnd_guard_accounts()",
+        );
+    }
+    match (standing.is_unbound, standing.may_change_tables) {
+        (true, _) => Finding::note("role", format!("{role} is above row-level security, and may change all tables"))
+            .with_next(next),
+        (false, true) => Finding::note("role", format!("{role} may change tables")).with_next(next),
+        (false, false) => Finding::fine("role", format!("{role} works with rows only, each account's apart")),
+    }
 }
 
 async fn accounts(store: &Store) -> Finding {

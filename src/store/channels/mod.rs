@@ -120,7 +120,7 @@ impl Store {
         let (settings, templates) = (Json(&new.settings), Json(&new.templates));
         let (name, target, settings, templates) = (new.name.as_str(), &target, &settings, &templates);
         let added = self
-            .transaction("add a channel", move |tx| async move {
+            .transaction_of(account, "add a channel", move |tx| async move {
                 keys::lock_account(&tx, account).await?;
                 tx.execute(ADD, &[&id, &account.as_str(), &name, &kind, target, settings, templates]).await
             })
@@ -139,7 +139,7 @@ impl Store {
         let kind = change.target.as_ref().map(|target| target.kind().as_str());
         let (settings, templates) = (change.settings.as_ref().map(Json), change.templates.as_ref().map(Json));
         let (target, settings, templates) = (&target, &settings, &templates);
-        self.transaction("change a channel", move |tx| async move {
+        self.transaction_of(account, "change a channel", move |tx| async move {
             keys::lock_account(&tx, account).await?;
             if let Some(name) = &change.name
                 && !tx.query(IS_TAKEN, &[&account.as_str(), name, &id]).await?.is_empty()
@@ -160,14 +160,14 @@ impl Store {
     /// An account's channels by name.
     pub async fn list_channels(&self, account: &AccountId) -> Result<Vec<Channel>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM channels WHERE account = $1 AND removed_at IS NULL ORDER BY name");
-        let rows = self.statement("list the channels", &sql, &[&account.as_str()]).await?;
+        let rows = self.statement_of(account, "list the channels", &sql, &[&account.as_str()]).await?;
         rows.iter().map(read_channel).collect()
     }
 
     /// One of an account's channels.
     pub async fn channel(&self, account: &AccountId, id: Uuid) -> Result<Option<Channel>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM channels WHERE account = $1 AND id = $2 AND removed_at IS NULL");
-        let rows = self.statement("load a channel", &sql, &[&account.as_str(), &id]).await?;
+        let rows = self.statement_of(account, "load a channel", &sql, &[&account.as_str(), &id]).await?;
         rows.first().map(read_channel).transpose()
     }
 
@@ -182,13 +182,14 @@ impl Store {
 
     /// Pauses a channel: it goes on taking alerts and sends none. False if it was paused, or is not there.
     pub async fn pause_channel(&self, account: &AccountId, id: Uuid, reason: &str) -> Result<bool, StoreError> {
-        let rows = self.statement("pause a channel", PAUSE, &[&account.as_str(), &id, &PgText(reason)]).await?;
+        let rows =
+            self.statement_of(account, "pause a channel", PAUSE, &[&account.as_str(), &id, &PgText(reason)]).await?;
         Ok(!rows.is_empty())
     }
 
     /// Has a channel send again what waited, at once and whatever it failed with before; false if it is not there.
     pub async fn resume_channel(&self, account: &AccountId, id: Uuid) -> Result<bool, StoreError> {
-        self.transaction("resume a channel", move |tx| async move {
+        self.transaction_of(account, "resume a channel", move |tx| async move {
             let resumed = !tx.query(RESUME, &[&account.as_str(), &id]).await?.is_empty();
             if resumed {
                 tx.execute(WAKE, &[&id]).await?;
@@ -200,7 +201,7 @@ impl Store {
 
     /// Removes a channel, its secrets, and what it had not sent; false if it is not there.
     pub async fn remove_channel(&self, account: &AccountId, id: Uuid) -> Result<bool, StoreError> {
-        self.transaction("remove a channel", move |tx| async move {
+        self.transaction_of(account, "remove a channel", move |tx| async move {
             let removed = !tx.query(REMOVE, &[&account.as_str(), &id]).await?.is_empty();
             if removed {
                 tx.execute(CANCEL, &[&id]).await?;

@@ -4,6 +4,7 @@ mod server; // one server per test process, one database per test
 mod proxy; // a connection that is cut when it matters
 mod rows; // rows to store, in a few words
 mod migrations;
+mod roles;
 mod encryption;
 mod keys;
 mod checkpoints;

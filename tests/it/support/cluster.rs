@@ -20,6 +20,14 @@ use super::{Scratch, daemon};
 /// The account that a fresh cluster knows.
 pub(crate) const ACCOUNT: &str = "acme";
 
+/// Who owns the tables: no superuser, as at those who run Postgres for others.
+pub(crate) const OWNER_ROLE: &str = "churnd_migrate";
+/// Whom churnd works as.
+pub(crate) const APP_ROLE: &str = "churnd_app";
+/// Who reads.
+pub(crate) const READ_ROLE: &str = "churnd_ro";
+const ROLE_PASSWORD: &str = "of-a-test";
+
 const TEMPLATE: &str = "migrated";
 
 /// The servers of one test, provisioned and migrated, with the account `acme`.
@@ -52,6 +60,7 @@ impl Cluster {
         };
         let database = format!("test_{}", uuid::Uuid::new_v4().simple());
         postgres.server.create_database(&database, Some(TEMPLATE)).await.unwrap();
+        postgres.server.execute(&format!("ALTER DATABASE {database} OWNER TO {OWNER_ROLE}")).await.unwrap();
         drop(shared);
         Self::with(postgres, database, false).await
     }
@@ -77,8 +86,13 @@ impl Cluster {
         &self.postgres.server
     }
 
-    /// Where clients of the database connect.
+    /// Where churnd connects: as a role that works with rows and can do nothing else.
     pub(crate) fn postgres_url(&self) -> String {
+        as_role(&self.superuser_url(), APP_ROLE)
+    }
+
+    /// Where those connect who look at everything, or change tables.
+    pub(crate) fn superuser_url(&self) -> String {
         self.postgres().url_of(&self.database)
     }
 
@@ -100,7 +114,7 @@ impl Cluster {
 
     /// A connection to the test's database; it ends when the client is dropped.
     pub(crate) async fn sql(&self) -> tokio_postgres::Client {
-        let (client, connection) = tokio_postgres::connect(&self.postgres_url(), tokio_postgres::NoTls).await.unwrap();
+        let (client, connection) = tokio_postgres::connect(&self.superuser_url(), tokio_postgres::NoTls).await.unwrap();
         daemon::in_background(connection);
         client
     }
@@ -116,11 +130,24 @@ impl SharedPostgres {
         let scratch = if durable { Scratch::in_memory() } else { Scratch::new() };
         let options = PgOptions { durable, ..PgOptions::new(scratch.join("postgres")) };
         let server = Postgres::start(&tools(), options).unwrap();
+        for (role, rights) in [(OWNER_ROLE, "CREATEROLE"), (APP_ROLE, ""), (READ_ROLE, "")] {
+            let create =
+                format!("CREATE ROLE {role} LOGIN {rights} NOSUPERUSER NOBYPASSRLS PASSWORD '{ROLE_PASSWORD}'");
+            server.execute(&create).await.unwrap();
+        }
         server.create_database(TEMPLATE, None).await.unwrap();
-        let url = server.url_of(TEMPLATE);
-        daemon::command(&["migrate"], vec![("CHURND__POSTGRES__URL".into(), url)]).await;
+        server.execute(&format!("ALTER DATABASE {TEMPLATE} OWNER TO {OWNER_ROLE}")).await.unwrap();
+        let url = as_role(&server.url_of(TEMPLATE), OWNER_ROLE);
+        let arguments = ["migrate", "--app-role", APP_ROLE, "--read-role", READ_ROLE];
+        daemon::command(&arguments, vec![("CHURND__POSTGRES__URL".into(), url)]).await;
         Arc::new(Self { server, _scratch: scratch })
     }
+}
+
+/// The same database as another of the tests' roles.
+pub(crate) fn as_role(superuser_url: &str, role: &str) -> String {
+    let (_, rest) = superuser_url.split_once('@').expect("the superuser has a password");
+    format!("postgres://{role}:{ROLE_PASSWORD}@{rest}")
 }
 
 /// Where tests find the servers' binaries.

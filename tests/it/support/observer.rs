@@ -127,7 +127,7 @@ impl<'a> Observer<'a> {
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<tokio_postgres::Row>, Trouble> {
         let ask = async {
-            let url = self.cluster.postgres_url();
+            let url = self.cluster.superuser_url();
             let (client, connection) =
                 tokio_postgres::connect(&url, tokio_postgres::NoTls).await.map_err(|error| error.to_string())?;
             in_background(connection);
