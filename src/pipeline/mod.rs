@@ -11,6 +11,7 @@ pub mod tasks; // where tasks are started
 pub mod worker; // the one task that owns partitions
 pub(crate) mod warm; // clean customers outside the partitions
 pub mod outbox; // publishes what was committed
+mod scores; // puts scores into the bucket, unless somebody newer has
 pub mod fleet; // accounts whose events stop coming
 pub mod mutant; // planted bugs for the crash tests and the simulation
 pub mod normalizer; // Stripe's webhooks become events

@@ -5,6 +5,7 @@
 //! everything else carries the same message id.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -19,17 +20,20 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::mutant::{Mutant, Mutants};
+use super::{
+    mutant::{Mutant, Mutants},
+    scores::{Score, Scores},
+};
 use crate::{
     engine::checkpoint::{OutboxRow, ScoreRow},
     event::{
-        ids::{AccountId, PartitionId},
+        ids::{Epoch, PartitionId},
         time::Timestamp,
     },
     store::{ledger::Ledger, outbox::OutboxPending},
     stream::{
         publisher::{Outgoing, Publish, PublishError},
-        risk_kv::{self, RiskValue},
+        risk_kv::RiskValue,
     },
     telemetry::metrics::Metrics,
 };
@@ -43,9 +47,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// How far back before its last one a partition's scores are put into the bucket again when it is taken over, however long
 /// that was left lying. More than events may lie ahead of their receipt, because scores hold as of the newest event.
 const SCORES_AGAIN_MILLIS: i64 = 6 * 60_000;
-
-/// A customer's entry in the bucket.
-type Score = (AccountId, Box<str>, RiskValue);
 
 /// Scores that were committed longer ago are read from the table again before they are put into the bucket.
 const SCORES_FRESH: Duration = Duration::from_secs(2);
@@ -64,7 +65,7 @@ enum Order {
 #[derive(Debug)]
 struct Batch {
     messages: Vec<OutboxRow>,
-    scores: Vec<ScoreRow>,
+    scores: Vec<Score>,
     committed: Instant,
 }
 
@@ -73,7 +74,7 @@ struct Batch {
 pub struct OutboxSender {
     queue: mpsc::Sender<Order>,
     behind: Arc<AtomicBool>,
-    resumed: Arc<Mutex<Vec<PartitionId>>>,
+    resumed: Arc<Mutex<Vec<(PartitionId, Epoch)>>>,
 }
 
 /// Publishes what the worker hands over.
@@ -85,17 +86,24 @@ pub struct Outbox {
     mutants: Mutants,
     queue: mpsc::Receiver<Order>,
     behind: Arc<AtomicBool>,
-    resumed: Arc<Mutex<Vec<PartitionId>>>,
-    owned: Vec<PartitionId>,
+    resumed: Arc<Mutex<Vec<(PartitionId, Epoch)>>>,
+    owned: BTreeMap<PartitionId, Epoch>,
+    scores: Scores,
     published: mpsc::Sender<Vec<String>>,
 }
 
 impl OutboxSender {
-    /// Hands over what a checkpoint committed. If the queue is full the table is read later.
-    pub(crate) fn send(&self, messages: Vec<OutboxRow>, scores: Vec<ScoreRow>) {
+    /// Hands over what a checkpoint committed, scores with the leases they were stored under. If the queue is full the
+    /// table is read later.
+    pub(crate) fn send(&self, messages: Vec<OutboxRow>, scores: Vec<((PartitionId, Epoch), ScoreRow)>) {
         if messages.is_empty() && scores.is_empty() {
             return;
         }
+        let value = |row: &ScoreRow| RiskValue { score: row.score, level: row.level, status: row.status, at: row.at };
+        let scores = scores
+            .into_iter()
+            .map(|(lease, row)| Score { lease, value: value(&row), account: row.account, token: row.token })
+            .collect();
         let batch = Batch { messages, scores, committed: Instant::now() };
         if self.queue.try_send(Order::Publish(batch)).is_err() {
             self.behind.store(true, Ordering::Release);
@@ -114,8 +122,8 @@ impl OutboxSender {
     }
 
     /// A partition was taken over: what its last owner left unpublished is published now.
-    pub(crate) fn resume(&self, partition: PartitionId) {
-        self.resumed.lock().expect("no holder of this lock panics").push(partition);
+    pub(crate) fn resume(&self, partition: PartitionId, epoch: Epoch) {
+        self.resumed.lock().expect("no holder of this lock panics").push((partition, epoch));
         self.behind.store(true, Ordering::Release);
     }
 }
@@ -134,8 +142,9 @@ impl Outbox {
         let behind = Arc::new(AtomicBool::new(false));
         let resumed = Arc::default();
         let inlet = OutboxSender { queue: sender, behind: Arc::clone(&behind), resumed: Arc::clone(&resumed) };
-        let owned = Vec::new();
-        let outbox = Self { store, publisher, metrics, now, mutants, queue, behind, resumed, owned, published };
+        let owned = BTreeMap::new();
+        let scores = Scores::new(Arc::clone(&store), Arc::clone(&publisher), metrics.clone());
+        let outbox = Self { store, publisher, metrics, now, mutants, queue, behind, resumed, owned, scores, published };
         (outbox, inlet, marks)
     }
 
@@ -196,15 +205,7 @@ impl Outbox {
             self.resume_owned();
             return;
         }
-        let scores: Vec<Score> = batch
-            .scores
-            .into_iter()
-            .map(|row| {
-                let value = RiskValue { score: row.score, level: row.level, status: row.status, at: row.at };
-                (row.account, row.token, value)
-            })
-            .collect();
-        self.put_scores(&scores).await;
+        self.put_scores(batch.scores).await;
     }
 
     fn fall_behind(&self, left: usize) {
@@ -226,15 +227,8 @@ impl Outbox {
         }
     }
 
-    async fn put_scores(&self, scores: &[Score]) {
-        if scores.is_empty() {
-            return;
-        }
-        let entries: Vec<Outgoing> =
-            scores.iter().map(|(account, token, value)| risk_kv::entry(account.as_str(), token, value)).collect();
-        let results = self.publisher.publish_all(entries).await;
-        if let Some(error) = results.into_iter().find_map(Result::err) {
-            warn!("cannot put scores into the bucket, trying again: {}", error.reason());
+    async fn put_scores(&mut self, scores: Vec<Score>) {
+        if !self.scores.put(scores).await {
             self.metrics.count_error("outbox", "kv");
             self.resume_owned();
         }
@@ -242,7 +236,7 @@ impl Outbox {
 
     /// Has what the table holds of our partitions published, scores included.
     fn resume_owned(&self) {
-        self.resumed.lock().expect("no holder of this lock panics").extend(self.owned.iter().copied());
+        self.resumed.lock().expect("no holder of this lock panics").extend(self.owned.clone());
         self.behind.store(true, Ordering::Release);
     }
 
@@ -252,11 +246,7 @@ impl Outbox {
         if self.mutants.has(Mutant::ForgetUnpublished) {
             resumed.clear();
         }
-        for partition in &resumed {
-            if !self.owned.contains(partition) {
-                self.owned.push(*partition);
-            }
-        }
+        self.owned.extend(resumed.iter().copied());
         if let Err(error) = self.publish_from_table(&resumed).await {
             debug!("cannot read the outbox, trying again: {error}");
             self.resumed.lock().expect("no holder of this lock panics").extend(resumed);
@@ -265,10 +255,11 @@ impl Outbox {
         }
     }
 
-    async fn publish_from_table(&mut self, resumed: &[PartitionId]) -> Result<(), crate::store::StoreError> {
+    async fn publish_from_table(&mut self, resumed: &[(PartitionId, Epoch)]) -> Result<(), crate::store::StoreError> {
         let mut after = 0;
+        let owned: Vec<PartitionId> = self.owned.keys().copied().collect();
         loop {
-            let rows = self.store.load_unpublished(&self.owned, after, PAGE).await?;
+            let rows = self.store.load_unpublished(&owned, after, PAGE).await?;
             let Some(last) = rows.last() else { break };
             after = last.id;
             let messages: Vec<OutboxRow> = rows.into_iter().map(|row| row.row).collect();
@@ -282,7 +273,7 @@ impl Outbox {
             }
             self.store.mark_published(&done).await?;
         }
-        for partition in resumed {
+        for lease @ (partition, _) in resumed {
             let Some(last) = self.store.last_score_at(*partition).await? else { continue };
             let since = last.min((self.now)()).plus_millis(-SCORES_AGAIN_MILLIS);
             let recent = self.store.recent_scores(&[*partition], since).await?;
@@ -290,10 +281,10 @@ impl Outbox {
                 .into_iter()
                 .map(|row| {
                     let value = RiskValue { score: row.score, level: row.level, status: row.status, at: row.at };
-                    (row.account, row.token, value)
+                    Score { lease: *lease, account: row.account, token: row.token, value }
                 })
                 .collect();
-            self.put_scores(&scores).await;
+            self.put_scores(scores).await;
         }
         Ok(())
     }

@@ -225,7 +225,7 @@ pub async fn fill_bucket(publisher: &Publisher, entries: Vec<Outgoing>) -> Resul
     for result in publisher.publish_all(entries).await {
         match result {
             // Refused because there is one.
-            Ok(_) | Err(PublishError::Refused { .. }) => {}
+            Ok(_) | Err(PublishError::Outdated { .. }) => {}
             Err(error) => return Err(error),
         }
     }

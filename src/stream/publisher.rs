@@ -17,15 +17,15 @@ use async_nats::{
     },
 };
 use bytes::Bytes;
-use futures_util::{FutureExt as _, Stream, StreamExt, future::BoxFuture, stream};
+use futures_util::{FutureExt as _, Stream, StreamExt, TryStreamExt as _, future::BoxFuture, stream};
 use tokio::{
     sync::Semaphore,
     time::{Instant, error::Elapsed},
 };
 use tracing::debug;
 
-use super::{BoxError, backoff::Backoff};
-use crate::event::ids::StreamSequence;
+use super::{BoxError, backoff::Backoff, risk_kv};
+use crate::event::ids::{AccountId, StreamSequence};
 
 /// How many publishes wait for their PubAck at once; measured: any window from 256 on is as fast.
 pub const DEFAULT_WINDOW: usize = 512;
@@ -99,6 +99,12 @@ pub enum PublishError {
         /// The whole subject.
         subject: String,
     },
+    /// Another message stands under the subject than the one that was expected.
+    #[error("another message than expected stands under {subject}")]
+    Outdated {
+        /// The whole subject.
+        subject: String,
+    },
     /// No stream takes the subject, or nobody answered, until the caller's patience ended.
     #[error("nats did not confirm a message to {subject} in time")]
     Unconfirmed {
@@ -139,6 +145,7 @@ impl PublishError {
     pub fn reason(&self) -> String {
         match self {
             Self::AlreadyThere { .. } => "a message with this subject is there already".to_owned(),
+            Self::Outdated { .. } => "another message than expected stands under its subject".to_owned(),
             Self::Unconfirmed { source, .. } => format!("nats did not confirm it in time: {source}"),
             Self::Full { description, .. } => format!("the stream is full: {description}"),
             Self::TooLarge { bytes, .. } => format!("its {bytes} bytes are too many"),
@@ -167,6 +174,13 @@ pub trait Publish: Send + Sync {
     fn publish_all(&self, messages: Vec<Outgoing>) -> BoxFuture<'_, Vec<Result<PubAck, PublishError>>>;
     /// The most bytes that a message may have, headers included.
     fn max_payload(&self) -> usize;
+    /// The revisions of customers' entries in the risk bucket, 0 where there is none; `None` where that is not kept.
+    fn risk_revisions(
+        &self,
+        keys: Vec<(AccountId, Box<str>)>,
+    ) -> BoxFuture<'_, Result<Vec<Option<u64>>, PublishError>> {
+        async move { Ok(vec![None; keys.len()]) }.boxed()
+    }
 }
 
 impl Publish for Publisher {
@@ -176,6 +190,14 @@ impl Publish for Publisher {
 
     fn max_payload(&self) -> usize {
         self.context.client().max_payload()
+    }
+
+    fn risk_revisions(
+        &self,
+        keys: Vec<(AccountId, Box<str>)>,
+    ) -> BoxFuture<'_, Result<Vec<Option<u64>>, PublishError>> {
+        let revisions = stream::iter(keys).map(|(account, token)| self.risk_revision(account, token));
+        revisions.buffered(self.size).try_collect().boxed()
     }
 }
 
@@ -250,6 +272,26 @@ impl Publisher {
         messages.map(move |message| self.publish(message)).buffered(self.size)
     }
 
+    /// Looks an entry's revision up, as long as the publisher's patience lasts.
+    async fn risk_revision(&self, account: AccountId, token: Box<str>) -> Result<Option<u64>, PublishError> {
+        let deadline = Instant::now() + self.patience;
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+        let client = self.context.client();
+        loop {
+            let look = risk_kv::revision(&client, account.as_str(), &token);
+            let source = match tokio::time::timeout(ACK_TIMEOUT, look).await {
+                Ok(Ok(revision)) => return Ok(Some(revision)),
+                Ok(Err(error)) => error,
+                Err(elapsed) => elapsed.into(),
+            };
+            let pause = backoff.next_wait();
+            if Instant::now() + pause >= deadline {
+                return Err(PublishError::Unconfirmed { subject: format!("{account}.{token}"), source });
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
     async fn attempt(&self, message: &Outgoing) -> Result<PubAck, PublishError> {
         let (subject, payload) = (message.subject.clone(), message.payload.clone());
         let sent = match message.all_headers()? {
@@ -285,9 +327,8 @@ fn classified(message: &Outgoing, error: jetstream::context::PublishError) -> Pu
         | PublishErrorKind::TimedOut
         | PublishErrorKind::BrokenPipe
         | PublishErrorKind::MaxAckPending => PublishError::Unconfirmed { subject, source: error.into() },
-        PublishErrorKind::WrongLastMessageId | PublishErrorKind::WrongLastSequence => {
-            PublishError::Refused { subject, description: error.to_string() }
-        }
+        PublishErrorKind::WrongLastSequence => PublishError::Outdated { subject },
+        PublishErrorKind::WrongLastMessageId => PublishError::Refused { subject, description: error.to_string() },
         PublishErrorKind::Other => match refusal(&error) {
             Some(refusal) => refused(subject, bytes, refusal),
             None => PublishError::Unconfirmed { subject, source: error.into() },
@@ -310,7 +351,40 @@ fn refused(subject: String, bytes: usize, error: &jetstream::Error) -> PublishEr
         ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM => {
             PublishError::TooLarge { subject, bytes }
         }
+        ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => {
+            PublishError::Outdated { subject }
+        }
+        // A cluster decides about the same message at this moment; or its leader cannot write, and another one may.
+        ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT | ErrorCode::STREAM_STORE_FAILED => {
+            PublishError::Unconfirmed { subject, source: error.clone().into() }
+        }
         _ if error.code() == 503 => PublishError::Unconfirmed { subject, source: error.clone().into() },
         _ => PublishError::Refused { subject, description },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_refuses_for_the_moment_only_is_tried_again() {
+        let cases = [
+            (400, 10_158, "duplicate message id is in process", "did not confirm"),
+            (503, 10_077, "no space left on device", "did not confirm"),
+            (503, 10_008, "JetStream system temporarily unavailable", "did not confirm"),
+            (503, 10_077, "maximum bytes exceeded", "is full"),
+            (503, 10_077, "maximum messages per subject exceeded", "is there already"),
+            (400, 10_071, "wrong last sequence: 7", "another message than expected"),
+            (400, 10_164, "wrong last sequence", "another message than expected"),
+            (400, 10_054, "message size exceeds maximum allowed", "too large"),
+            (400, 10_055, "invalid", "refused"),
+        ];
+        for (code, err_code, description, expected) in cases {
+            let error = serde_json::json!({"code": code, "err_code": err_code, "description": description});
+            let error: jetstream::Error = serde_json::from_value(error).unwrap();
+            let said = super::refused("a.subject".to_owned(), 1, &error).to_string();
+            assert!(said.contains(expected), "{description}: {said}");
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! The risk bucket: each customer's current score and level, for whoever watches. A copy; Postgres holds the truth.
 
+use async_nats::{Client, HeaderMap, StatusCode, header};
+use bytes::Bytes;
 use serde::Serialize;
 
 use super::{
-    RISK_BUCKET,
+    BoxError, RISK_BUCKET, RISK_STREAM,
     publisher::{Outgoing, PubAck, PublishError, Publisher},
 };
 use crate::{
@@ -28,6 +30,32 @@ pub struct RiskValue {
 pub fn entry(account: &str, token: &str, value: &RiskValue) -> Outgoing {
     let body = serde_json::to_vec(value).expect("plain values are always JSON");
     Outgoing::new(format!("$KV.{RISK_BUCKET}.{account}.{token}"), body)
+}
+
+/// A customer's entry, to be stored only if the entry that is there has this revision; 0 where there is none. Without
+/// condition where the revision cannot be told.
+pub fn entry_at(account: &str, token: &str, value: &RiskValue, revision: Option<u64>) -> Outgoing {
+    let entry = entry(account, token, value);
+    let Some(revision) = revision else { return entry };
+    let mut expected = HeaderMap::new();
+    expected.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, revision.to_string().as_str());
+    entry.with_headers(expected)
+}
+
+/// The revision of a customer's entry; 0 if there is none. It may lag behind: whoever puts on condition of it is
+/// refused then.
+pub(super) async fn revision(client: &Client, account: &str, token: &str) -> Result<u64, BoxError> {
+    let subject = format!("$JS.API.DIRECT.GET.{RISK_STREAM}.$KV.{RISK_BUCKET}.{account}.{token}");
+    let answer = client.request(subject, Bytes::new()).await?;
+    match answer.status {
+        Some(StatusCode::NOT_FOUND) => Ok(0),
+        Some(status) if status != StatusCode::OK => Err(format!("the bucket answered {status}").into()),
+        Some(_) | None => {
+            let sequence = answer.headers.as_ref().and_then(|headers| headers.get(header::NATS_SEQUENCE));
+            let sequence = sequence.ok_or("the bucket's answer has no sequence")?;
+            Ok(sequence.as_str().parse()?)
+        }
+    }
 }
 
 /// Writes one entry.

@@ -9,7 +9,8 @@ use crate::{
     support::{
         Cluster, Feed, Observer,
         daemon::{Builder, Daemon},
-        eventually, http,
+        eventually,
+        instance::counter,
         invariants::{Expected, violations},
         now,
         storm::outgoing,
@@ -35,16 +36,6 @@ async fn shared(observer: &Observer<'_>, expected: &[(&str, usize)]) {
         if owners == expected { Ok(()) } else { Err(format!("{owners:?}, should become {expected:?}")) }
     })
     .await;
-}
-
-/// A counter of a daemon, summed over its labels.
-async fn counter(daemon: &Daemon, name: &str) -> u64 {
-    let text = http::get(daemon.address(), "/metrics").await.unwrap().text();
-    let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
-    let values = text.lines().filter(of_name).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counters are whole and small")]
-    let sum = values.sum::<f64>() as u64;
-    sum
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,6 +32,9 @@ mod dashboard_pages; // pages about the account and the system
 mod access; // every route with every kind of key
 mod live; // what the daemon answers is what the model and `churnd score` say
 mod crash; // everything killed at random under load, and planted bugs
+mod commits; // a thousand COMMITs whose answers never came
+mod zombies; // what superseded instances try to write
+mod torture; // everything goes wrong at once, by a seed
 mod clients; // real clients from their registries
 mod embedded; // private servers and the death of who started them
 mod handover; // one daemon after the other, and what the service manager hears

@@ -254,14 +254,14 @@ impl Worker {
     }
 
     fn publish(&mut self, outgoing: Pending, stored: &Stored) {
-        let ours = |account: &str, token: &str| {
+        let lease = |account: &str, token: &str| {
             let partition = crate::event::subject::partition_of(account, token, self.config.partitions);
-            stored.committed.iter().any(|(committed, _)| *committed == partition)
+            stored.committed.iter().find(|(committed, _)| *committed == partition).copied()
         };
         let mut messages = outgoing.messages;
-        messages.retain(|row| ours(row.account.as_str(), &row.token));
-        let mut scores = outgoing.scores;
-        scores.retain(|row| ours(row.account.as_str(), &row.token));
+        messages.retain(|row| lease(row.account.as_str(), &row.token).is_some());
+        let scores = outgoing.scores.into_iter();
+        let scores = scores.filter_map(|row| Some((lease(row.account.as_str(), &row.token)?, row))).collect();
         for row in messages.iter().filter(|row| row.kind == OutboxKind::Alert) {
             self.count_alert(row);
         }

@@ -60,7 +60,7 @@ impl Owned {
         outbox: &OutboxSender,
     ) -> anyhow::Result<Self> {
         let (applied, stream_created) = guard_against_rollback(lease, tools).await?;
-        outbox.resume(lease.partition);
+        outbox.resume(lease.partition, lease.epoch);
         let hash = tools.rules.borrow().hash();
         let rescore = lease.watermark.0 > 0 && lease.rules_hash.as_deref() != Some(hash.as_str());
         if rescore {

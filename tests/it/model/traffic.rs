@@ -1,6 +1,6 @@
 //! Much traffic of many customers, out of order and with repeats, all of it before one instant: what the crash tests send.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::{
     RngExt, SeedableRng,
@@ -61,6 +61,16 @@ impl Traffic {
         }
         repeat_some(&mut rng, &mut sent);
         Self { sent, histories }
+    }
+
+    /// What the histories of the customers come to if no more than the first so many are sent.
+    pub(crate) fn histories_of_first(&self, count: usize) -> BTreeMap<String, Vec<Past>> {
+        let mut seen = BTreeSet::new();
+        let mut histories: BTreeMap<String, Vec<Past>> = BTreeMap::new();
+        for event in self.sent[..count].iter().filter(|event| seen.insert(&event.id)) {
+            histories.entry(event.customer.clone()).or_default().push(event.past.clone());
+        }
+        histories
     }
 
     /// How many messages the stream holds when all is sent.

@@ -1,7 +1,7 @@
 //! A NATS server and a database for one test.
 //!
 //! Each test has a `nats-server` of its own. The tests of one process share a Postgres; each gets a copy of a database
-//! that was migrated once. A test that kills its Postgres asks for one of its own.
+//! that was migrated once. A test that kills its Postgres asks for one of its own; one that kills NATS nodes, for three.
 
 use std::{
     path::Path,
@@ -15,7 +15,11 @@ use churnd::embedded::{
 };
 use tokio::sync::Mutex;
 
-use super::{Scratch, daemon};
+use super::{
+    Scratch, daemon,
+    disk::Disk,
+    nodes::{self, Routes},
+};
 
 /// The account that a fresh cluster knows.
 pub(crate) const ACCOUNT: &str = "acme";
@@ -33,6 +37,9 @@ const TEMPLATE: &str = "migrated";
 /// The servers of one test, provisioned and migrated, with the account `acme`.
 pub(crate) struct Cluster {
     pub(crate) nats: NatsServer,
+    /// The other nodes, where there are three.
+    peers: Vec<NatsServer>,
+    routes: Option<Routes>,
     pub(crate) database: String,
     postgres: Arc<SharedPostgres>,
     scratch: Scratch,
@@ -41,6 +48,7 @@ pub(crate) struct Cluster {
 /// A Postgres with the directory it lives in, which goes after it.
 struct SharedPostgres {
     server: Postgres,
+    disk: Option<Disk>,
     _scratch: Scratch,
 }
 
@@ -75,10 +83,43 @@ impl Cluster {
         let scratch = if sync_always { Scratch::in_memory() } else { Scratch::new() };
         let options = NatsOptions { sync_always, ..NatsOptions::new(scratch.join("nats")) };
         let nats = NatsServer::start(&tools(), options).unwrap();
-        let cluster = Self { nats, database, postgres, scratch };
+        let cluster = Self { nats, peers: Vec::new(), routes: None, database, postgres, scratch };
         cluster.command(&["provision"]).await;
         cluster.command(&["account", "add", ACCOUNT]).await;
         cluster
+    }
+
+    /// Three NATS nodes that keep three copies of everything, the ways between them to be cut, and a Postgres; each
+    /// server keeps what it has confirmed. Disks of their own, to be filled, where this user may mount them.
+    pub(crate) async fn start_of_three() -> Self {
+        let postgres = SharedPostgres::start_on(true, true).await;
+        let scratch = Scratch::in_memory();
+        let (mut peers, routes) = nodes::start(&scratch).await;
+        let nats = peers.remove(0);
+        let cluster = Self { nats, peers, routes: Some(routes), database: TEMPLATE.to_owned(), postgres, scratch };
+        cluster.command(&["provision", "--replicas", "3"]).await;
+        cluster.command(&["account", "add", ACCOUNT]).await;
+        cluster
+    }
+
+    /// All NATS nodes.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &NatsServer> {
+        std::iter::once(&self.nats).chain(&self.peers)
+    }
+
+    /// The ways between the nodes, where there are three.
+    pub(crate) fn routes(&self) -> &Routes {
+        self.routes.as_ref().expect("there are three nodes")
+    }
+
+    /// Where clients of NATS connect: all nodes' addresses.
+    pub(crate) fn nats_url(&self) -> String {
+        self.nodes().map(NatsServer::url).collect::<Vec<_>>().join(",")
+    }
+
+    /// The disk that Postgres has for itself, if it has one.
+    pub(crate) fn postgres_disk(&self) -> Option<&Disk> {
+        self.postgres.disk.as_ref()
     }
 
     /// The Postgres server that holds the database.
@@ -103,7 +144,7 @@ impl Cluster {
 
     /// The settings that lead a churnd to these servers.
     pub(crate) fn settings(&self) -> Vec<(String, String)> {
-        vec![("CHURND__NATS__URL".into(), self.nats.url()), ("CHURND__POSTGRES__URL".into(), self.postgres_url())]
+        vec![("CHURND__NATS__URL".into(), self.nats_url()), ("CHURND__POSTGRES__URL".into(), self.postgres_url())]
     }
 
     /// Runs a churnd command on these servers and gives what it printed; it must succeed.
@@ -121,13 +162,18 @@ impl Cluster {
 
     /// A connection to the test's NATS.
     pub(crate) async fn jetstream(&self) -> async_nats::jetstream::Context {
-        async_nats::jetstream::new(async_nats::connect(self.nats.url()).await.unwrap())
+        async_nats::jetstream::new(async_nats::connect(nodes::addresses(&self.nats_url())).await.unwrap())
     }
 }
 
 impl SharedPostgres {
     async fn start(durable: bool) -> Arc<Self> {
+        Self::start_on(durable, false).await
+    }
+
+    async fn start_on(durable: bool, own_disk: bool) -> Arc<Self> {
         let scratch = if durable { Scratch::in_memory() } else { Scratch::new() };
+        let disk = own_disk.then(|| Disk::mount(&scratch.join("postgres"))).flatten();
         let options = PgOptions { durable, ..PgOptions::new(scratch.join("postgres")) };
         let server = Postgres::start(&tools(), options).unwrap();
         for (role, rights) in [(OWNER_ROLE, "CREATEROLE"), (APP_ROLE, ""), (READ_ROLE, "")] {
@@ -140,7 +186,7 @@ impl SharedPostgres {
         let url = as_role(&server.url_of(TEMPLATE), OWNER_ROLE);
         let arguments = ["migrate", "--app-role", APP_ROLE, "--read-role", READ_ROLE];
         daemon::command(&arguments, vec![("CHURND__POSTGRES__URL".into(), url)]).await;
-        Arc::new(Self { server, _scratch: scratch })
+        Arc::new(Self { server, disk, _scratch: scratch })
     }
 }
 

@@ -12,7 +12,7 @@ use churnd::{
 };
 use serde_json::Value;
 
-use super::{Cluster, cluster::ACCOUNT};
+use super::{Cluster, cluster::ACCOUNT, nodes::addresses};
 
 /// How long a message is tried: servers are killed for seconds.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -29,8 +29,13 @@ pub(crate) struct Feed {
 impl Feed {
     /// A connection of its own to the cluster's NATS, which must run.
     pub(crate) async fn open(cluster: &Cluster) -> Self {
-        let client = connect(cluster).await;
-        let publisher = Publisher::new(client.clone(), WINDOW).with_patience(PATIENCE);
+        Self::over(&cluster.nats_url(), PATIENCE).await
+    }
+
+    /// A connection of its own to NATS under these addresses.
+    pub(crate) async fn over(url: &str, patience: Duration) -> Self {
+        let client = connect_to(url).await;
+        let publisher = Publisher::new(client.clone(), WINDOW).with_patience(patience);
         Self { client, publisher }
     }
 
@@ -65,10 +70,14 @@ impl Feed {
 
 /// A connection that comes back soon after the server does.
 pub(crate) async fn connect(cluster: &Cluster) -> async_nats::Client {
+    connect_to(&cluster.nats_url()).await
+}
+
+async fn connect_to(url: &str) -> async_nats::Client {
     let options = async_nats::ConnectOptions::new()
         .reconnect_delay_callback(|_| Duration::from_millis(50))
         .request_timeout(Some(Duration::from_secs(5)));
-    options.connect(cluster.nats.url()).await.unwrap()
+    options.connect(addresses(url)).await.unwrap()
 }
 
 /// An event of the account `acme` on its way, with the message id that publishers give it if it has an id.

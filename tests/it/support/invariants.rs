@@ -105,7 +105,7 @@ async fn compared(observer: &Observer<'_>, expected: &Expected<'_>) -> Result<Ve
 }
 
 /// What follows from the tables after a moment: looks until nothing is broken any more, or the time is up.
-async fn settled(observer: &Observer<'_>, within: Duration) -> Result<Vec<String>, Trouble> {
+pub(crate) async fn settled(observer: &Observer<'_>, within: Duration) -> Result<Vec<String>, Trouble> {
     let deadline = std::time::Instant::now() + within;
     loop {
         let mut found = alerts_agree(observer).await?;

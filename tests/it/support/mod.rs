@@ -14,6 +14,15 @@ pub(crate) mod receivers; // whom messages are sent to over HTTP
 pub(crate) mod mailbox; // a mail server
 pub(crate) mod manager; // whom a daemon reports to as to systemd
 pub(crate) mod storm; // everything is killed while events flow
+pub(crate) mod proxy; // ways between the parts, to be cut, halved and slowed
+pub(crate) mod disk; // a disk that can be filled, and one that cannot write
+pub(crate) mod nodes; // three NATS servers and the ways between them
+pub(crate) mod faults; // what can go wrong in a torture run, and how often
+pub(crate) mod torture; // everything goes wrong at once, for as long as wanted
+pub(crate) mod outcome; // what a torture run came to
+pub(crate) mod instance; // one of the instances, by whatever launch
+mod watch; // how far the work got, and how long it stood
+mod frames; // Postgres' messages, as far as a COMMIT
 mod poll; // looks again until it holds
 
 use std::path::{Path, PathBuf};

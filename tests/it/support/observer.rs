@@ -66,6 +66,14 @@ impl<'a> Observer<'a> {
         Ok(self.state_of(stream).await?.last_sequence)
     }
 
+    /// Has the leader of a stream's group give its place to another node.
+    pub(crate) async fn step_down(&self, stream: &str) -> Result<(), Trouble> {
+        let subject = format!("$JS.API.STREAM.LEADER.STEPDOWN.{stream}");
+        let answer = self.nats.request(subject, "".into()).await.map_err(|error| error.to_string())?;
+        let answer: Value = serde_json::from_slice(&answer.payload).map_err(|error| error.to_string())?;
+        if answer["success"] == true { Ok(()) } else { Err(answer.to_string()) }
+    }
+
     /// How many messages a stream holds.
     pub(crate) async fn count(&self, stream: &str) -> Result<u64, Trouble> {
         Ok(self.state_of(stream).await?.messages)
