@@ -56,12 +56,22 @@ impl Daemon {
         Self::start_as(site, database, "engine,bridge")
     }
 
+    /// Executes a daemon with settings of its own.
+    pub(crate) fn start_with(site: &Site, database: &Database, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::execute(site, database, "engine,bridge", settings)
+    }
+
     /// Executes a daemon of some roles.
     pub(crate) fn start_as(site: &Site, database: &Database, roles: &str) -> anyhow::Result<Self> {
+        Self::execute(site, database, roles, &[])
+    }
+
+    fn execute(site: &Site, database: &Database, roles: &str, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let mut command = Command::new(env::current_exe()?);
         command.arg(FLAG).kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped());
         command.env("CHURND__NATS__URL", site.nats.url()).env("CHURND__POSTGRES__URL", &database.url);
         command.env("CHURND__ROLES", roles).env("CHURND__HTTP__LISTEN", "127.0.0.1:0");
+        command.envs(settings.iter().copied());
         if env::var_os("CHURND__LOG__LEVEL").is_none() {
             command.env("CHURND__LOG__LEVEL", "warn");
         }

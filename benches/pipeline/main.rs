@@ -1,7 +1,7 @@
 //! Measures churnd as a whole: the real daemon in a process of its own, beside a real `nats-server` and a Postgres that
 //! syncs to disk. `scripts/bench` runs it.
 //!
-//!     pipeline [--quick] [throughput | engine | latency | recovery | growth | http]...
+//!     pipeline [--quick] [throughput | engine | latency | recovery | growth | http | memory]...
 //!
 //! Machines differ and are noisy, so rates are told relative to a bare reader that drains the same stream at the same
 //! time, and beside the CPU seconds that each process spent.
@@ -12,6 +12,8 @@ mod engine; // decoding and scoring alone, on one core
 mod http; // tracking over HTTP
 mod latency; // from an event to its alert
 mod load; // the events
+mod memory; // how much memory is held while everything goes wrong
+mod picture; // curves
 mod process; // what the kernel says of a process
 mod reader; // the bare reader, the yardstick
 mod recovery; // killed and started again
@@ -36,6 +38,8 @@ struct Scale {
     many_customers: usize,
     turns: usize,
     latency_seconds: u64,
+    outage_seconds: u64,
+    soak_seconds: u64,
 }
 
 const FULL: Scale = Scale {
@@ -45,6 +49,8 @@ const FULL: Scale = Scale {
     many_customers: 200_000,
     turns: 3,
     latency_seconds: 10,
+    outage_seconds: 300,
+    soak_seconds: 1_200,
 };
 const QUICK: Scale = Scale {
     events: 100_000,
@@ -53,9 +59,11 @@ const QUICK: Scale = Scale {
     many_customers: 40_000,
     turns: 1,
     latency_seconds: 3,
+    outage_seconds: 30,
+    soak_seconds: 60,
 };
 
-const SECTIONS: [&str; 6] = ["throughput", "engine", "latency", "recovery", "growth", "http"];
+const SECTIONS: [&str; 7] = ["throughput", "engine", "latency", "recovery", "growth", "http", "memory"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -104,6 +112,10 @@ fn measure(arguments: &[&str]) -> anyhow::Result<()> {
         }
         if wants("http") {
             http::measure(&mut site, scale, &mut report).await?;
+        }
+        // Takes half an hour: only where it is asked for by name.
+        if wanted.contains(&"memory") {
+            memory::measure(&mut site, scale, &mut report).await?;
         }
         anyhow::Ok(())
     })?;

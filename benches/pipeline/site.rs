@@ -94,12 +94,22 @@ impl Site {
         self.empty_outlets().await
     }
 
+    /// Makes all streams hold nothing.
+    pub(crate) async fn empty_events(&self) -> anyhow::Result<()> {
+        self.fill(Shape { events: 0, customers: 1 }).await
+    }
+
+    /// What publishes on a connection of the site's.
+    pub(crate) fn publishing(&self) -> Publisher {
+        Publisher::new(self.client.clone(), DEFAULT_WINDOW)
+    }
+
     /// Publishes with confirmation.
     pub(crate) async fn publish(
         &self,
         events: impl futures_util::Stream<Item = Outgoing> + Send,
     ) -> anyhow::Result<()> {
-        let publisher = Publisher::new(self.client.clone(), DEFAULT_WINDOW);
+        let publisher = self.publishing();
         let mut answers = std::pin::pin!(publisher.pipeline(events));
         while let Some(answer) = answers.next().await {
             ensure!(
@@ -143,7 +153,7 @@ impl Database {
     }
 
     async fn wait(&self, query: &str, holds: impl Fn(f64) -> bool) -> anyhow::Result<()> {
-        const PATIENCE: Duration = Duration::from_secs(180);
+        const PATIENCE: Duration = Duration::from_secs(600);
         let started = Instant::now();
         let mut look = tokio::time::interval(Duration::from_millis(20));
         loop {

@@ -84,6 +84,9 @@ pub struct Evicted {
     pub due_at: Option<Timestamp>,
 }
 
+/// What a row takes beside its body: ids, subject, allocations.
+const ROW_OVERHEAD: usize = 400;
+
 /// A partition's customers and what they changed since the last checkpoint.
 #[derive(Debug)]
 pub struct Partition {
@@ -171,6 +174,12 @@ impl Partition {
     /// Something waits to be published as soon as it is stored.
     pub fn has_outgoing(&self) -> bool {
         !self.outbox.is_empty()
+    }
+
+    /// Roughly how many bytes wait for the next checkpoint besides customers' states.
+    pub fn waiting_bytes(&self) -> usize {
+        let messages = self.outbox.iter().map(|row| row.body.len() + ROW_OVERHEAD).sum::<usize>();
+        messages + self.links.len() * ROW_OVERHEAD
     }
 
     /// Nothing changed since the last checkpoint.

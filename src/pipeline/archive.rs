@@ -43,6 +43,8 @@ use crate::{
 
 /// Events that are copied at once at most.
 const ROWS_AT_ONCE: usize = 20_000;
+/// Bytes of properties after which no more events are collected.
+const BYTES_AT_ONCE: usize = 8 << 20;
 /// How long events wait for a copy.
 const COPY_EVERY: Duration = Duration::from_secs(2);
 const DAY_MILLIS: i64 = 86_400_000;
@@ -70,6 +72,8 @@ struct Stretch {
     position_at: Option<Timestamp>,
     created: Option<Timestamp>,
     events: Vec<ArchivedEvent>,
+    /// How much their properties hold.
+    bytes: usize,
     /// Who customers are, where that is stored.
     contacts: Option<Vec<ContactRow>>,
     copied_at: Instant,
@@ -125,6 +129,7 @@ impl Archiver {
             created: None,
             events: Vec::new(),
             contacts: self.store_contact.then(Vec::new),
+            bytes: 0,
             copied_at: Instant::now(),
             lease,
         };
@@ -164,6 +169,7 @@ impl Archiver {
     /// Copies what was collected; `false` if another instance has taken the archive over.
     async fn copy(&self, stretch: &mut Stretch) -> anyhow::Result<bool> {
         stretch.copied_at = Instant::now();
+        stretch.bytes = 0;
         if stretch.position == stretch.lease.watermark && stretch.events.is_empty() {
             return Ok(true);
         }
@@ -219,6 +225,7 @@ impl Stretch {
             if WHO.contains(&event.name.as_str()) {
                 self.keep_or_drop_contact(&mut event);
             }
+            self.bytes += event.properties.as_ref().map_or(0, String::len);
             self.events.push(event);
         }
         if position > self.position {
@@ -244,7 +251,7 @@ impl Stretch {
     }
 
     fn is_due(&self) -> bool {
-        self.events.len() >= ROWS_AT_ONCE || self.copied_at.elapsed() >= COPY_EVERY
+        self.events.len() >= ROWS_AT_ONCE || self.bytes >= BYTES_AT_ONCE || self.copied_at.elapsed() >= COPY_EVERY
     }
 }
 

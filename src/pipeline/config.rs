@@ -4,7 +4,23 @@ use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
+use super::worker::WAITING_BYTES_AT_MOST;
 use crate::engine::fleet;
+
+/// The program, its connections, HTTP, rules and what else does not grow.
+const BASE_BYTES: u64 = 64 << 20;
+/// A customer ready for scoring, with its key and its share of the tables.
+const RESIDENT_BYTES: u64 = 1_000;
+/// What a changed customer takes while its checkpoint is on its way: snapshot, score, reasons, and all of it encoded.
+const CHECKPOINT_BYTES: u64 = 1_500;
+/// What the cache takes beside its weight is half as much again.
+const CACHE_HALVES: u64 = 3;
+/// What waits for a checkpoint besides states stands in the checkpoint under way, too.
+const WAITING_COPIES: u64 = 2;
+/// Batches in hand, ahead, and on their way from the server.
+const BATCHES: usize = 6;
+/// A message of the usual size with its headers, as the client holds it.
+const MESSAGE_BYTES: u64 = 1_500;
 
 /// The settings under `[pipeline]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -83,6 +99,19 @@ pub struct ErasureConfig {
 }
 
 impl Config {
+    /// How much memory the daemon may come to hold with customers of the usual size, in bytes: whatever the backlog,
+    /// however long Postgres is away, however many customers there are. For comparison, for `MemoryMax=`, and for the tests;
+    /// nothing is allotted.
+    pub fn memory_bound(&self) -> u64 {
+        let customers = (self.hot_customers + self.dirty_customers_max) as u64;
+        BASE_BYTES
+            + customers * RESIDENT_BYTES
+            + self.dirty_customers_max as u64 * CHECKPOINT_BYTES
+            + self.cache_bytes / 2 * CACHE_HALVES
+            + (self.batch * BATCHES) as u64 * MESSAGE_BYTES
+            + WAITING_COPIES * WAITING_BYTES_AT_MOST as u64
+    }
+
     /// How long changes may wait for a checkpoint.
     pub fn checkpoint_interval(&self) -> Duration {
         Duration::from_millis(self.checkpoint_interval_ms)

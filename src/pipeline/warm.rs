@@ -79,3 +79,61 @@ impl Warm {
         self.cache.entry_count()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+
+    use super::*;
+
+    const CAPACITY: u64 = 256 * 1024;
+
+    fn evicted(number: usize, bytes: usize) -> Evicted {
+        Evicted {
+            key: format!("acme.customer-{number}").into(),
+            customer: CustomerId::parse(&format!("customer-{number}")).unwrap(),
+            snapshot: vec![0; bytes],
+            due_at: None,
+        }
+    }
+
+    fn held(warm: &Warm) -> u64 {
+        warm.cache.iter().map(|(key, customer)| u64::from(WarmCustomer::weight(&Box::from(&**key), &customer))).sum()
+    }
+
+    /// The same keys put in and taken out all the time, by several threads and faster than the cache tidies up: caches of
+    /// this kind have been seen to stop evicting then.
+    #[test]
+    fn cache_stays_within_its_bytes_when_the_same_customers_come_and_go() {
+        let warm = Warm::new(CAPACITY);
+        std::thread::scope(|scope| {
+            for seed in 0..4 {
+                let warm = &warm;
+                scope.spawn(move || {
+                    let mut random = StdRng::seed_from_u64(seed);
+                    for turn in 0..40_000 {
+                        let number = random.random_range(0..3_000);
+                        if turn % 3 == 0 {
+                            warm.take(&format!("acme.customer-{number}"), Epoch(1));
+                        } else {
+                            warm.put(evicted(number, random.random_range(100..400)), Epoch(1));
+                        }
+                    }
+                });
+            }
+        });
+        let most = CAPACITY + CAPACITY / 20;
+        assert!(held(&warm) <= most, "{} bytes are held, {most} may be", held(&warm));
+        assert!(held(&warm) > CAPACITY / 2, "the cache holds next to nothing: {}", held(&warm));
+    }
+
+    #[test]
+    fn customer_of_an_earlier_lease_is_not_given_out() {
+        let warm = Warm::new(CAPACITY);
+        warm.put(evicted(1, 100), Epoch(1));
+        assert!(warm.peek("acme.customer-1", Epoch(2)).is_none());
+        assert!(warm.peek("acme.customer-1", Epoch(1)).is_some());
+        assert!(warm.take("acme.customer-1", Epoch(2)).is_none());
+        assert!(warm.take("acme.customer-1", Epoch(1)).is_none(), "what was taken out is gone");
+    }
+}

@@ -19,6 +19,7 @@ mod thread; // one event through all layers, and through a crash
 mod instances; // several instances, asleep, killed, coming and going
 mod poison; // bad messages and their second life
 mod linking; // Stripe's customers and ours
+mod bounded; // memory, whatever happens
 mod standstill; // what is told when nothing gets ahead
 mod reload; // other rules while events flow
 mod erasure; // a customer that leaves no trace

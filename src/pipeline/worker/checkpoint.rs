@@ -35,6 +35,8 @@ use crate::{
 
 /// Dead letters that may wait in memory before a checkpoint is asked for.
 const BURIALS_AT_MOST: usize = 2_000;
+/// What a dead letter takes beside its body: subjects, reason, headers.
+const LETTER_OVERHEAD: usize = 1_000;
 /// How long to wait before dead letters are tried again.
 const BURY_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// A watermark that moved over other partitions' messages alone is stored this often.
@@ -97,6 +99,11 @@ impl Checkpointing {
         self.note_change();
     }
 
+    /// Roughly how many bytes the dead letters hold that wait to be buried.
+    pub(super) fn burial_bytes(&self) -> usize {
+        self.burials.iter().map(|letter| letter.payload.len() + LETTER_OVERHEAD).sum()
+    }
+
     /// A message that must be in the dead letters before the watermark passes it.
     pub(super) fn bury(&mut self, letter: DeadLetter) {
         self.burials.push(letter);
@@ -140,8 +147,9 @@ impl Worker {
         } else {
             QUIET_INTERVAL
         };
-        let full =
-            self.dirty() * 2 > self.config.dirty_customers_max || self.checkpointing.burials.len() > BURIALS_AT_MOST;
+        let full = self.dirty() * 2 > self.config.dirty_customers_max
+            || self.checkpointing.burials.len() > BURIALS_AT_MOST
+            || !self.has_room();
         if waited >= pause || full {
             self.start_checkpoint(now);
         }
@@ -321,7 +329,6 @@ impl Worker {
         let resident: usize = self.owned.values().map(|owned| owned.engine.resident()).sum();
         let resident = resident as u64 + self.warm.len();
         self.tools.metrics.windows_resident.set(i64::try_from(resident).unwrap_or(i64::MAX));
-        self.tools.metrics.windows_dirty.set(i64::try_from(self.dirty()).unwrap_or(i64::MAX));
     }
 
     fn note_what_waits(&mut self) {

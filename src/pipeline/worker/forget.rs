@@ -101,6 +101,11 @@ impl Forget {
         self.unwanted.push(sequence);
     }
 
+    /// How many events were dropped since the last checkpoint.
+    pub(super) fn dropped(&self) -> usize {
+        self.unwanted.len()
+    }
+
     pub(super) fn take_unwanted(&mut self) -> Vec<StreamSequence> {
         std::mem::take(&mut self.unwanted)
     }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use tracing::{debug, error, warn};
 
 use super::{
@@ -376,7 +377,8 @@ impl Worker {
             subject: original,
             stream: EVENTS.to_owned(),
             sequence: message.sequence,
-            payload: message.payload.clone(),
+            // A copy of its own: the message's bytes are a piece of what was read from the server at once.
+            payload: Bytes::copy_from_slice(&message.payload),
             headers: message.headers.clone(),
         });
     }

@@ -53,7 +53,7 @@ use crate::{
         state::CustomerState,
     },
     event::{
-        ids::{CustomerId, PartitionId},
+        ids::{CustomerId, PartitionId, StreamSequence},
         subject,
         time::Timestamp,
     },
@@ -71,6 +71,9 @@ const TICK: Duration = Duration::from_millis(100);
 const TAKE_OVER_WITHIN: Duration = Duration::from_secs(3);
 /// When a partition that could not be taken over is tried again.
 const GAIN_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// What may wait for a checkpoint besides customers' states, in bytes, before reading stops.
+pub(crate) const WAITING_BYTES_AT_MOST: usize = 16 << 20;
 
 /// How long silence waits for the first judgement of the accounts' volumes.
 const JUDGED_WITHIN: Duration = Duration::from_secs(60);
@@ -224,7 +227,7 @@ impl Worker {
         self.take_outages();
         loop {
             let wake = tokio::time::sleep(self.wake_after());
-            let may_read = self.work.is_none() && self.dirty() < self.config.dirty_customers_max;
+            let may_read = self.work.is_none() && self.has_room();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -262,6 +265,17 @@ impl Worker {
         self.owned.values().map(|owned| owned.engine.dirty()).sum()
     }
 
+    /// What waits to be stored still leaves room for more: customers, and whatever else a message may leave behind.
+    fn has_room(&self) -> bool {
+        let waiting: usize = self
+            .owned
+            .values()
+            .map(|owned| owned.engine.waiting_bytes() + owned.forget.dropped() * size_of::<StreamSequence>())
+            .sum();
+        self.dirty() < self.config.dirty_customers_max
+            && waiting + self.checkpointing.burial_bytes() < WAITING_BYTES_AT_MOST
+    }
+
     fn wake_after(&self) -> Duration {
         let outgoing = self.owned.values().any(|owned| owned.engine.has_outgoing());
         if outgoing && !self.checkpointing.is_under_way() { self.config.checkpoint_linger().min(TICK) } else { TICK }
@@ -280,6 +294,7 @@ impl Worker {
     /// What does not wait for a message: silence, checkpoints, loading.
     fn look_around(&mut self) -> anyhow::Result<()> {
         let now = self.now();
+        self.tools.metrics.windows_dirty.set(i64::try_from(self.dirty()).unwrap_or(i64::MAX));
         self.evict_if_wanted();
         if self.lags(now) {
             self.unjudged_since = None;

@@ -41,7 +41,7 @@ impl ReaderConfig {
             start_stored_at: None,
             stream_created: None,
             batch: 1_000,
-            max_bytes: 32 << 20,
+            max_bytes: 8 << 20,
             heartbeat: Duration::from_secs(5),
             expires: Duration::from_secs(30),
             inactive_threshold: Duration::from_secs(300),
