@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
 use super::{
     Scale,
@@ -124,7 +125,7 @@ async fn soak(site: &mut Site, scale: Scale, report: &mut Report) -> anyhow::Res
 /// Publishes at a steady rate.
 fn feed(site: &Site, shape: Shape, rate: u64) -> JoinHandle<anyhow::Result<()>> {
     let publishing = site.publishing();
-    tokio::spawn(async move {
+    TaskTracker::new().spawn(async move {
         let mut beat = tokio::time::interval(Duration::from_millis(50));
         let mut events = plan(shape, now()).map(|event| event.outgoing());
         loop {
@@ -160,7 +161,7 @@ impl Watch {
     fn start(daemon: &Daemon) -> Self {
         let (done, pid, started) = (Arc::new(AtomicBool::new(false)), daemon.pid(), Instant::now());
         let finished = Arc::clone(&done);
-        let samples = tokio::spawn(async move {
+        let samples = TaskTracker::new().spawn(async move {
             let mut samples = Vec::new();
             let mut beat = tokio::time::interval(SAMPLE_EVERY);
             while !finished.load(Ordering::Relaxed) {

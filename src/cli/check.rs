@@ -116,6 +116,8 @@ fn say_what_holds(config: &Config, rules_files: usize) -> Result<(), output::Not
     output::line(format!("  roles     {}", config.roles))?;
     output::line(format!("  nats      {}", config.nats.redacted_url()))?;
     output::line(format!("  http      {}", config.http.listen))?;
+    let memory = config.pipeline.memory_bound().div_ceil(1 << 20);
+    output::line(format!("  memory    up to {memory} MiB, with customers of the usual size and all roles"))?;
     output::line(match rules_files {
         0 => "  rules     built in".to_owned(),
         files => format!("  rules     {}", output::counted(files as u64, "file")),

@@ -352,9 +352,8 @@ fn check_names_all_mistakes_at_once() {
         assert!(complaint.contains(mistake), "{mistake} is not in\n{complaint}");
     }
     let fine = scratch.write("fine.toml", "instance = \"one\"\n");
-    assert!(
-        succeeded(&churnd(&["check", "--config", fine.to_str().unwrap()]).output().unwrap()).contains("can be used")
-    );
+    let report = succeeded(&churnd(&["check", "--config", fine.to_str().unwrap()]).output().unwrap());
+    assert!(report.contains("can be used") && report.contains("memory    up to "), "{report}");
     failed(&churnd(&["run", "--config", config.to_str().unwrap()]).output().unwrap(), 78);
     failed(&churnd(&["score"]).output().unwrap(), 2);
 }
