@@ -3,19 +3,24 @@
 //! The daemon never migrates by itself unless it is told to; it compares [`Store::schema_version`] with
 //! [`expected_version`] and refuses to run on other tables than it was built for.
 
-use deadpool_postgres::{ClientWrapper, Object};
+use std::time::Duration;
+
+use deadpool_postgres::{
+    ClientWrapper, Object,
+    tokio_postgres::{self, error::SqlState},
+};
 use sha2::{Digest, Sha256};
 
 use super::{Store, error::StoreError};
 
 /// One step of the tables' history.
-struct Migration {
-    version: u32,
-    name: &'static str,
-    sql: &'static str,
+pub(super) struct Migration {
+    pub(super) version: u32,
+    pub(super) name: &'static str,
+    pub(super) sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[
+pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "initial", sql: include_str!("../../migrations/0001_initial.sql") },
     Migration { version: 2, name: "erasure", sql: include_str!("../../migrations/0002_erasure.sql") },
     Migration { version: 3, name: "reading", sql: include_str!("../../migrations/0003_reading.sql") },
@@ -32,6 +37,12 @@ const LOCK: i64 = 0x6368_7572_6e64_0001;
 /// The oldest server that is supported.
 const OLDEST_SERVER: u32 = 150_000;
 const DOING: &str = "migrate the database";
+/// How long a migration waits for a table that is in use. Whoever comes after it waits as well, so it must be short: a daemon
+/// that runs meanwhile stands still for that long.
+const LOCK_WAIT: &str = "SET LOCAL lock_timeout = '2s'";
+/// How long the others have their turn before it tries again, and how often it does.
+const TURN_OF_OTHERS: Duration = Duration::from_secs(1);
+const TRIES: u32 = 100;
 
 const TABLE_EXISTS: &str = "SELECT to_regclass('schema_migrations') IS NOT NULL";
 const CREATE_TABLE: &str = "CREATE TABLE schema_migrations (
@@ -96,7 +107,7 @@ impl Store {
         }
     }
 
-    async fn migrate_with(&self, known: &[Migration]) -> Result<Vec<AppliedMigration>, StoreError> {
+    pub(super) async fn migrate_with(&self, known: &[Migration]) -> Result<Vec<AppliedMigration>, StoreError> {
         self.check_server().await?;
         // A connection of its own, closed afterwards: it carries a session's lock and other timeouts than the pool's.
         let mut connection = Object::take(self.connection(DOING).await?);
@@ -115,11 +126,7 @@ impl Store {
         let recorded = read_recorded(&connection).await?;
         let mut applied = Vec::new();
         for migration in missing(known, &recorded)? {
-            let tx = connection.transaction().await.map_err(failed)?;
-            tx.batch_execute(migration.sql).await.map_err(failed)?;
-            let version = i32::try_from(migration.version).unwrap_or(i32::MAX);
-            tx.execute(RECORD, &[&version, &migration.name, &migration.checksum()]).await.map_err(failed)?;
-            tx.commit().await.map_err(|error| StoreError::of_commit(DOING, &error))?;
+            migration.apply(&mut connection).await?;
             tracing::info!(migration.version, "applied migration {}: {}", migration.version, migration.name);
             applied.push(AppliedMigration { version: migration.version, name: migration.name });
         }
@@ -145,6 +152,29 @@ impl Store {
 }
 
 impl Migration {
+    /// Applies it in one transaction; where a table is in use it steps back and tries again.
+    async fn apply(&self, connection: &mut ClientWrapper) -> Result<(), StoreError> {
+        let failed = |error: tokio_postgres::Error| StoreError::of_postgres(DOING, &error);
+        for tried in 1.. {
+            let tx = connection.transaction().await.map_err(failed)?;
+            tx.batch_execute(LOCK_WAIT).await.map_err(failed)?;
+            match tx.batch_execute(self.sql).await {
+                Ok(()) => {
+                    let version = i32::try_from(self.version).unwrap_or(i32::MAX);
+                    tx.execute(RECORD, &[&version, &self.name, &self.checksum()]).await.map_err(failed)?;
+                    return tx.commit().await.map_err(|error| StoreError::of_commit(DOING, &error));
+                }
+                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) && tried < TRIES => {
+                    tx.rollback().await.map_err(failed)?;
+                    tracing::warn!(self.version, "a table is in use: migration {} waits for its turn", self.version);
+                    tokio::time::sleep(TURN_OF_OTHERS).await;
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(())
+    }
+
     fn checksum(&self) -> String {
         hex::encode(Sha256::digest(self.sql.as_bytes()))
     }

@@ -1,8 +1,12 @@
 //! Snapshots as version 1 wrote them: they are read for ever, and written the same.
 
+use std::fmt::Write as _;
+
+use expect_test::expect_file;
+use rand::{SeedableRng as _, rngs::StdRng};
 use serde_json::json;
 
-use super::drawn::{DAY, HOUR, START, apply, named, with_id};
+use super::drawn::{self, DAY, HOUR, START, apply, named, with_id};
 use crate::{
     engine::{
         alert::AlertMemory,
@@ -114,6 +118,57 @@ fn stored_snapshots_are_read_and_written_the_same() {
     }
 }
 
+/// Customers of all kinds; drawn once, when the file was written.
+fn drawn() -> Vec<CustomerState> {
+    let rules = Rules::default();
+    let state_of = |seed| {
+        let mut random = StdRng::seed_from_u64(seed);
+        let events = drawn::events(&mut random);
+        let mut state = CustomerState::new(events[0].0);
+        for (at, body) in &events {
+            apply(&mut state, body, *at, &rules);
+        }
+        let as_of = state.newest.plus_millis(i64::try_from(seed % 40).unwrap() * DAY);
+        let evaluation = evaluate(&mut state, &rules, as_of);
+        state.evaluated = Some(evaluation);
+        state.alerts.decide(&evaluation, as_of, DAY);
+        state
+    };
+    (0..250).map(state_of).collect()
+}
+
+/// Snapshots one after the other, each behind its length.
+fn split(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut parts = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk() {
+        let (part, rest) = rest.split_at(usize::from(u16::from_be_bytes(*length)));
+        parts.push(part);
+        bytes = rest;
+    }
+    parts
+}
+
+#[test]
+fn drawn_snapshots_are_read_written_and_scored_the_same() {
+    let rules = Rules::default();
+    let mut scores = String::new();
+    let snapshots = split(include_bytes!("../golden/drawn.bin"));
+    assert_eq!(snapshots.len(), 250);
+    for (number, bytes) in snapshots.into_iter().enumerate() {
+        let mut state = decode(bytes).unwrap_or_else(|error| panic!("state {number}: {error}"));
+        assert_eq!(encode(&state), bytes, "state {number}");
+        write!(scores, "{number}").unwrap();
+        for days in [0, 10, 40] {
+            let as_of = state.newest.plus_millis(days * DAY);
+            let found = evaluate(&mut state, &rules, as_of);
+            write!(scores, "  {} {:?} {:?}", found.score, found.level, found.status).unwrap();
+        }
+        scores.push('\n');
+    }
+    // Other rules may change the scores, never what is read.
+    expect_file!["../golden/drawn.txt"].assert_eq(&scores);
+}
+
 #[test]
 fn a_typical_snapshot_takes_at_most_300_bytes() {
     let bytes = encode(&typical()).len();
@@ -135,4 +190,9 @@ fn write_goldens() {
     for (name, _, state) in goldens() {
         std::fs::write(format!("src/engine/golden/{name}.bin"), encode(&state)).unwrap();
     }
+    let one = |state: &CustomerState| {
+        let bytes = encode(state);
+        [&u16::try_from(bytes.len()).unwrap().to_be_bytes()[..], &bytes].concat()
+    };
+    std::fs::write("src/engine/golden/drawn.bin", drawn().iter().flat_map(one).collect::<Vec<_>>()).unwrap();
 }

@@ -10,7 +10,7 @@ use crate::{
     store::{
         archive::ArchiveWrite,
         leases::{Role, Target},
-        migrate::expected_version,
+        migrate::{MIGRATIONS, Migration, expected_version},
     },
 };
 
@@ -37,6 +37,43 @@ async fn a_newer_or_changed_database_is_refused() {
     for error in [store.migrate().await.err(), store.check_schema().await.err()] {
         assert!(matches!(error, Some(StoreError::SchemaTooNew { found: 99, known }) if known == expected_version()));
     }
+}
+
+/// What a next release may bring.
+fn with_one_more() -> Vec<Migration> {
+    let known = MIGRATIONS.iter().map(|known| Migration { ..*known });
+    let sql = "ALTER TABLE accounts ADD COLUMN of_the_next_release integer";
+    known.chain([Migration { version: expected_version() + 1, name: "next", sql }]).collect()
+}
+
+#[tokio::test]
+async fn a_migration_never_keeps_others_waiting_for_long() {
+    let (database, store) = Database::migrated().await;
+    store.add_account(&AccountId::parse("acme").unwrap(), "Acme").await.unwrap();
+    let mut long = store.connection("test").await.unwrap();
+    let reading = long.transaction().await.unwrap();
+    reading.batch_execute("SELECT * FROM accounts").await.unwrap();
+    let (watching, known) = (database.store(), with_one_more());
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'accounts'::regclass";
+    let stepping_back = async {
+        // It gets into the queue, and out of it again although the table is still in use.
+        for expected in ["1", "0", "1"] {
+            while watching.ask(waiting).await != expected {
+                tokio::task::yield_now().await;
+            }
+            if expected == "0" {
+                assert_eq!(watching.ask("SELECT count(*) FROM accounts").await, "1", "others have their turn");
+            }
+        }
+        reading.rollback().await.unwrap();
+    };
+    let (migrated, ()) = tokio::join!(store.migrate_with(&known), stepping_back);
+    assert_eq!(migrated.unwrap().len(), 1);
+    assert_eq!(watching.ask("SELECT count(of_the_next_release) FROM accounts").await, "0");
+    // This version does not know what that was.
+    let refused = watching.check_schema().await.unwrap_err().to_string();
+    assert!(refused.contains(&format!("schema version {}", expected_version() + 1)), "{refused}");
+    assert!(refused.contains("run a newer churnd"), "{refused}");
 }
 
 /// Runs what the README tells the owner to run.
