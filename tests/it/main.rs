@@ -21,6 +21,7 @@ mod poison; // bad messages and their second life
 mod linking; // Stripe's customers and ours
 mod bounded; // memory, whatever happens
 mod standstill; // what is told when nothing gets ahead
+mod reload_storm; // rules and certificates, good and bad, again and again under load
 mod reload; // other rules while events flow
 mod erasure; // a customer that leaves no trace
 mod notify; // alerts on their way to people
@@ -38,7 +39,10 @@ mod zombies; // what superseded instances try to write
 mod torture; // everything goes wrong at once, by a seed
 mod clients; // real clients from their registries
 mod embedded; // private servers and the death of who started them
+mod upgrade; // earlier schemas, migrations beside a daemon, and what is too new
+mod restore; // backups of Postgres and of the streams
 mod handover; // one daemon after the other, and what the service manager hears
+mod package; // the Debian package, from its installation to its purge
 mod units; // the systemd units against systemd and against what churnd does
 mod operations; // what operators load into Prometheus and Grafana
 mod tidy; // the shape of the source

@@ -15,7 +15,7 @@ use crate::support::{Cluster, daemon::Daemon, eventually};
 const SOON: Duration = Duration::from_secs(30);
 
 /// Makes a certificate and its key in a directory.
-fn write_pair(dir: &Path) -> CertificateDer<'static> {
+pub(crate) fn write_pair(dir: &Path) -> CertificateDer<'static> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
     std::fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
@@ -34,7 +34,7 @@ async fn connect(daemon: &Daemon, root: &CertificateDer<'static>) -> std::io::Re
     TlsConnector::from(Arc::new(client)).connect("localhost".try_into().unwrap(), stream).await
 }
 
-async fn get(daemon: &Daemon, root: &CertificateDer<'static>, path: &str) -> Result<String, String> {
+pub(crate) async fn get(daemon: &Daemon, root: &CertificateDer<'static>, path: &str) -> Result<String, String> {
     let mut stream = connect(daemon, root).await.map_err(|error| error.to_string())?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;

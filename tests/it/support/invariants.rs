@@ -49,6 +49,16 @@ pub(crate) async fn violations_after_erasure(
     Ok(found)
 }
 
+/// Everything that is broken after a restore: alerts since the backup may have been told twice, everything else must be right.
+pub(crate) async fn violations_after_restore(
+    observer: &Observer<'_>,
+    expected: &Expected<'_>,
+) -> Result<Vec<String>, Trouble> {
+    let mut found = counted(observer, expected.messages).await?;
+    found.extend(compared(observer, expected).await?);
+    Ok(found)
+}
+
 /// received = applied + duplicate + late + dead + suppressed in each partition, and all together are the stream's messages.
 async fn counted(observer: &Observer<'_>, messages: u64) -> Result<Vec<String>, Trouble> {
     let mut found = Vec::new();
