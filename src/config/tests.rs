@@ -102,6 +102,8 @@ fn every_secret_is_a_credential_of_the_unit_and_means_something() {
     let others = credentials_of(include_str!("../../systemd/churnd-migrate.service"));
     for name in unit.iter().chain(&others) {
         assert!(*name == "nats.creds" || catalog.get(name).is_some(), "the credential {name} sets nothing");
+        let file = format!("`churnd.{name}`");
+        assert!(include_str!("../../README.md").contains(&file), "the README does not name {file}");
     }
 }
 

@@ -68,6 +68,11 @@ fn the_units_can_be_used_without_a_word() {
         let output = verify(name);
         assert_eq!((output.status.code(), said(&output)), (Some(0), (String::new(), String::new())), "{name}");
     }
+    let drop_in = units.join("churnd-migrate.service.d");
+    fs::create_dir(&drop_in).unwrap();
+    let own_roles = read("examples/50-own-roles.conf").replace("/usr/bin/churnd", env!("CARGO_BIN_EXE_churnd"));
+    fs::write(drop_in.join("50-own-roles.conf"), own_roles).unwrap();
+    assert_eq!(said(&verify("churnd-migrate.service")), (String::new(), String::new()), "with roles of its own");
     // The exit code alone does not tell.
     units.write("churnd.service", read("churnd.service").replace("ProtectClock=", "ProtectClocks="));
     let (_, complaint) = said(&verify("churnd.service"));
