@@ -52,7 +52,7 @@ async fn a_database_of_an_earlier_moment_catches_up_from_the_stream() {
     feed.send_all(parts.next().unwrap()).await;
     // While it works: the dump is of one moment, states and watermarks of the same.
     let backup = cluster.dir().join("churnd.dump");
-    let (url, file) = (cluster.postgres_url(), backup.clone());
+    let (url, file) = (cluster.superuser_url(), backup.clone());
     let dumping = tokio::task::spawn_blocking(move || {
         run("pg_dump", &["--format=custom", "--file", file.to_str().unwrap(), &url]);
     });
@@ -64,10 +64,7 @@ async fn a_database_of_an_earlier_moment_catches_up_from_the_stream() {
 
     cluster.database = format!("restored_{}", uuid::Uuid::new_v4().simple());
     cluster.postgres().create_database(&cluster.database, None).await.unwrap();
-    run(
-        "pg_restore",
-        &["--no-owner", "--exit-on-error", "--dbname", &cluster.postgres_url(), backup.to_str().unwrap()],
-    );
+    run("pg_restore", &["--exit-on-error", "--dbname", &cluster.superuser_url(), backup.to_str().unwrap()]);
     let observer = Observer::of(&cluster).await;
     let behind = observer.watermarks().await.unwrap();
     let oldest = *behind.iter().min().unwrap();

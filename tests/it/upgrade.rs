@@ -3,7 +3,6 @@
 
 use std::{fmt::Write as _, fs, path::PathBuf, process::Command, time::Duration};
 
-use churnd::embedded::postgres::Postgres;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -11,8 +10,8 @@ use crate::{
     model::{instant, traffic::Traffic},
     support::{
         Cluster, Feed, Observer,
-        cluster::tools,
-        daemon::Daemon,
+        cluster::{APP_ROLE, OWNER_ROLE, READ_ROLE, as_role, tools},
+        daemon::{self, Daemon},
         eventually, http,
         invariants::{Expected, violations},
         now,
@@ -31,10 +30,9 @@ fn golden(name: &str) -> PathBuf {
 }
 
 /// Runs SQL on a database.
-async fn run(postgres: &Postgres, database: &str, sql: &str) {
-    let url = postgres.url_of(database);
-    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
-    crate::support::daemon::in_background(connection);
+async fn run(url: &str, sql: &str) {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    daemon::in_background(connection);
     client.batch_execute(sql).await.unwrap();
 }
 
@@ -67,12 +65,16 @@ async fn what_earlier_schemas_hold_is_read_and_scored_the_same() {
         cluster.database = format!("schema_{version}_{}", uuid::Uuid::new_v4().simple());
         cluster.postgres().create_database(&cluster.database, None).await.unwrap();
         let dump = fs::read_to_string(golden(&format!("schema_{version}.sql"))).unwrap();
-        run(cluster.postgres(), &cluster.database, &dump).await;
+        let hand_over = format!("ALTER DATABASE {} OWNER TO {OWNER_ROLE}", cluster.database);
+        run(&cluster.superuser_url(), &hand_over).await;
+        let owner = as_role(&cluster.superuser_url(), OWNER_ROLE);
+        run(&owner, &dump).await;
 
-        let told = refusal(&cluster, &[]).await;
+        let told = refusal(&cluster, &[("CHURND__POSTGRES__URL", &owner)]).await;
         assert!(told.contains(&format!("has schema version {version}, this churnd needs")), "{told}");
         assert!(told.contains("run `churnd migrate`"), "{told}");
-        let applied = cluster.command(&["migrate"]).await;
+        let migrate = ["migrate", "--app-role", APP_ROLE, "--read-role", READ_ROLE];
+        let applied = daemon::command(&migrate, vec![("CHURND__POSTGRES__URL".to_owned(), owner)]).await;
         assert!(applied.contains(&format!("applied {:04}", version + 1)), "{applied}");
         let key = cluster.command(&["key", "add", "--account", "acme", "--kind", "secret"]).await;
         let daemon = Daemon::builder(&cluster, "one").setting("CHURND__ROLES", "bridge").start().await;
@@ -197,6 +199,7 @@ async fn a_daemon_goes_on_while_the_next_version_s_tables_are_made() {
         ALTER TABLE customer_states ADD COLUMN of_the_next integer;
         ALTER TABLE partitions ADD COLUMN of_the_next integer NOT NULL DEFAULT 7;
         CREATE TABLE of_the_next (account text PRIMARY KEY);
+        SELECT churnd_guard_accounts();
         INSERT INTO schema_migrations (version, name, checksum) VALUES (98, 'next', '');
         COMMIT";
     let cluster = Cluster::start().await;
@@ -208,7 +211,9 @@ async fn a_daemon_goes_on_while_the_next_version_s_tables_are_made() {
     let mut parts = traffic.sent.chunks(traffic.sent.len().div_ceil(3)).map(outgoing);
     feed.send_all(parts.next().unwrap()).await;
     let migrating = async {
-        let sql = cluster.sql().await;
+        let url = as_role(&cluster.superuser_url(), OWNER_ROLE);
+        let (sql, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+        daemon::in_background(connection);
         eventually(SOON, async || match sql.batch_execute(NEXT).await {
             Ok(()) => Ok(()),
             Err(error) => {
@@ -278,10 +283,9 @@ async fn earlier(cluster: &Cluster, name: &str, version: u32) {
     let mut files: Vec<PathBuf> = fs::read_dir(directory).unwrap().flatten().map(|entry| entry.path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "sql"));
     files.sort();
-    let postgres = cluster.postgres();
+    let url = cluster.postgres().url_of(name);
     run(
-        postgres,
-        name,
+        &url,
         "CREATE TABLE schema_migrations (version integer PRIMARY KEY, name text NOT NULL,
         checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
     )
@@ -289,15 +293,13 @@ async fn earlier(cluster: &Cluster, name: &str, version: u32) {
     for file in files.iter().take(usize::try_from(version).unwrap()) {
         let (number, called) = file.file_stem().unwrap().to_str().unwrap().split_once('_').unwrap();
         let sql = fs::read_to_string(file).unwrap();
-        run(postgres, name, &sql).await;
+        run(&url, &sql).await;
         let (number, checksum) = (number.parse::<u32>().unwrap(), hex::encode(Sha256::digest(sql.as_bytes())));
-        run(postgres, name, &format!("INSERT INTO schema_migrations VALUES ({number}, '{called}', '{checksum}')"))
-            .await;
+        run(&url, &format!("INSERT INTO schema_migrations VALUES ({number}, '{called}', '{checksum}')")).await;
     }
     let (from, to) = (cluster.sql().await, {
-        let (client, connection) =
-            tokio_postgres::connect(&postgres.url_of(name), tokio_postgres::NoTls).await.unwrap();
-        crate::support::daemon::in_background(connection);
+        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+        daemon::in_background(connection);
         client
     });
     to.batch_execute("SET session_replication_role = replica").await.unwrap();
