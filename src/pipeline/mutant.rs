@@ -14,7 +14,7 @@ use crate::{
     stream::publisher::Publish,
 };
 
-/// A planted bug.
+/// A planted bug. Some of them were real once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
     /// The watermark is stored in another transaction than the states.
@@ -27,12 +27,47 @@ pub enum Mutant {
     MarkUnconfirmed,
     /// What the last owner of a partition left unpublished is not looked for.
     ForgetUnpublished,
+    /// A checkpoint whose outcome is unknown is written again under another id, from the watermark that the table has.
+    RetryAnew,
+    /// Messages that were lost on the way to the reader are not asked for again.
+    SkipGaps,
+    /// Customers that are loaded have forgotten which events they know.
+    ForgetIds,
+    /// Customers leave memory while a batch that found them there waits for others.
+    EvictWhileLoading,
+    /// Stored customers are not evaluated when they are due.
+    LoseSilence,
+    /// A batch that waited is applied whoever owned its partitions meanwhile.
+    StaleStates,
+    /// The refusal of an old lease's checkpoint drops what was gained under a new one.
+    LateDrop,
+    /// Dead letters are published after the watermark has passed their messages.
+    BuryLate,
+    /// A partition that could not be given back is forgotten, and its lease renewed for ever.
+    ForgetRelease,
+    /// New rules ask for no checkpoint.
+    UnnotedRules,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::WatermarkApart, Self::NoFencing, Self::PublishEarly, Self::MarkUnconfirmed, Self::ForgetUnpublished];
+    pub const ALL: [Self; 15] = [
+        Self::WatermarkApart,
+        Self::NoFencing,
+        Self::PublishEarly,
+        Self::MarkUnconfirmed,
+        Self::ForgetUnpublished,
+        Self::RetryAnew,
+        Self::SkipGaps,
+        Self::ForgetIds,
+        Self::EvictWhileLoading,
+        Self::LoseSilence,
+        Self::StaleStates,
+        Self::LateDrop,
+        Self::BuryLate,
+        Self::ForgetRelease,
+        Self::UnnotedRules,
+    ];
 
     /// What it is called, in the environment and in lists.
     pub fn as_str(self) -> &'static str {
@@ -42,6 +77,16 @@ impl Mutant {
             Self::PublishEarly => "publish_early",
             Self::MarkUnconfirmed => "mark_unconfirmed",
             Self::ForgetUnpublished => "forget_unpublished",
+            Self::RetryAnew => "retry_anew",
+            Self::SkipGaps => "skip_gaps",
+            Self::ForgetIds => "forget_ids",
+            Self::EvictWhileLoading => "evict_while_loading",
+            Self::LoseSilence => "lose_silence",
+            Self::StaleStates => "stale_states",
+            Self::LateDrop => "late_drop",
+            Self::BuryLate => "bury_late",
+            Self::ForgetRelease => "forget_release",
+            Self::UnnotedRules => "unnoted_rules",
         }
     }
 }
@@ -128,6 +173,20 @@ pub(super) async fn store_watermark_apart(
         Ok(()) => Ok(Vec::new()),
         Err(error) => Ok(fenced(error)?),
     }
+}
+
+/// Begins a write anew, from the watermark that the table has, if that bug is on.
+pub(super) async fn retry_anew(mutants: Mutants, store: &dyn Ledger, write: &mut CheckpointWrite) {
+    if !mutants.has(Mutant::RetryAnew) {
+        return;
+    }
+    let epochs: Vec<Epoch> = write.parts.iter().map(|part| part.epoch).collect();
+    adopt_current_leases(store, write).await;
+    for (part, epoch) in write.parts.iter_mut().zip(epochs) {
+        part.epoch = epoch;
+        part.to = part.to.max(part.from);
+    }
+    write.id = uuid::Uuid::new_v4();
 }
 
 /// Takes on whatever epoch and watermark the table has, if that bug is on.

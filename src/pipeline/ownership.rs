@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::mutant::{Mutant, Mutants};
 use crate::{
     event::ids::{Epoch, PartitionId},
     store::{
@@ -13,6 +14,9 @@ use crate::{
         ledger::Membership,
     },
 };
+
+/// Partitions that may wait to be given back: more than there can be, so that none is forgotten.
+const COMMANDS: usize = 1_024;
 
 /// What changed in a round.
 #[derive(Debug, Default)]
@@ -56,15 +60,22 @@ pub struct Ownership {
     every: Duration,
     updates: mpsc::Sender<LeaseUpdate>,
     commands: mpsc::Receiver<Command>,
+    /// What could not be given back yet: nobody works on it any more, and each round renews its lease.
+    unreleased: Vec<(PartitionId, Epoch)>,
+    mutants: Mutants,
 }
 
 impl Ownership {
     /// Keeps leases under a session.
-    pub fn new(session: Box<dyn Membership>, role: Role) -> (Self, mpsc::Receiver<LeaseUpdate>, Releaser) {
+    pub fn new(
+        session: Box<dyn Membership>,
+        role: Role,
+        mutants: Mutants,
+    ) -> (Self, mpsc::Receiver<LeaseUpdate>, Releaser) {
         let (updates, receiver) = mpsc::channel(16);
-        let (sender, commands) = mpsc::channel(64);
+        let (sender, commands) = mpsc::channel(COMMANDS);
         let every = session.lease() / 3;
-        let ownership = Self { session, role, every, updates, commands };
+        let ownership = Self { session, role, every, updates, commands, unreleased: Vec::new(), mutants };
         (ownership, receiver, Releaser(sender))
     }
 
@@ -89,7 +100,12 @@ impl Ownership {
                     }
                     None => break,
                 },
-                _ = round.tick() => self.round(target).await,
+                _ = round.tick() => {
+                    for (partition, epoch) in std::mem::take(&mut self.unreleased) {
+                        self.release(partition, epoch).await;
+                    }
+                    self.round(target).await;
+                }
             }
         }
         self.session.close().await?;
@@ -109,9 +125,12 @@ impl Ownership {
         }
     }
 
-    async fn release(&self, partition: PartitionId, epoch: Epoch) {
+    async fn release(&mut self, partition: PartitionId, epoch: Epoch) {
         if let Err(error) = self.session.release(self.role, partition, epoch).await {
-            warn!(partition = %partition, "cannot give {partition} back, its lease will run out: {error}");
+            warn!(partition = %partition, "cannot give {partition} back yet, trying again: {error}");
+            if !self.mutants.has(Mutant::ForgetRelease) {
+                self.unreleased.push((partition, epoch));
+            }
         }
     }
 }

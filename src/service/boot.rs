@@ -192,7 +192,8 @@ impl Parts {
             .await
             .context("cannot prepare the partitions")?;
         let session = self.store.open_session(&self.instance).await.context("cannot open a session for leases")?;
-        let (ownership, leases, releaser) = Ownership::new(Box::new(session), store::leases::Role::Engine);
+        let (ownership, leases, releaser) =
+            Ownership::new(Box::new(session), store::leases::Role::Engine, Mutants::of_environment());
         let (outbox, sender, published) = Outbox::new(
             Arc::new(self.store.clone()),
             Arc::new(self.publisher()),
@@ -282,7 +283,8 @@ impl Parts {
         self.store.ensure_partitions(store::leases::Role::Archive, 1).await.context("cannot prepare the archive")?;
         let session =
             self.store.open_session(&self.instance).await.context("cannot open a session for the archive's lease")?;
-        let (ownership, leases, releaser) = Ownership::new(Box::new(session), store::leases::Role::Archive);
+        let (ownership, leases, releaser) =
+            Ownership::new(Box::new(session), store::leases::Role::Archive, Mutants::of_environment());
         let archiver = Archiver {
             store: self.store.clone(),
             reading: jetstream::new(self.reading.clone()),

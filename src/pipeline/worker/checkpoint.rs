@@ -229,7 +229,8 @@ impl Worker {
             metrics.fenced_writes.inc();
             metrics.checkpoints.get_or_create(&result("fenced")).inc();
             // It may be ours again, under another lease, which this does not concern.
-            if self.owned.get(partition).is_some_and(|owned| owned.epoch == *epoch) {
+            let drops_any = self.tools.mutants.has(Mutant::LateDrop);
+            if self.owned.get(partition).is_some_and(|owned| owned.epoch == *epoch || drops_any) {
                 self.drop_partition(*partition, "its checkpoint was refused: another instance has taken it over");
                 // Should the lease be ours after all, it is taken anew, with the watermark that the table has.
                 self.releaser.release(*partition, *epoch);
@@ -311,7 +312,8 @@ impl Worker {
     /// Not while some work waits for stored customers: those that were in memory when it began must be there when it
     /// goes on, or it would take them for new ones; and what it loads of those that were not may by then be older.
     pub(super) fn evict_if_wanted(&mut self) {
-        if !self.checkpointing.evict_wanted || self.work.is_some() {
+        let waits = self.work.is_some() && !self.tools.mutants.has(Mutant::EvictWhileLoading);
+        if !self.checkpointing.evict_wanted || waits {
             return;
         }
         self.checkpointing.evict_wanted = false;
@@ -379,7 +381,9 @@ impl Job {
     async fn run(mut self) -> anyhow::Result<Stored> {
         let mut committed: Vec<(PartitionId, Epoch)> =
             self.write.parts.iter().map(|part| (part.checkpoint.partition, part.epoch)).collect();
-        self.bury().await;
+        if !self.mutants.has(Mutant::BuryLate) {
+            self.bury().await;
+        }
         let started = Instant::now();
         mutant::before_commit(self.mutants, &*self.publisher, &self.write).await;
         let fenced = if self.mutants.has(Mutant::WatermarkApart) {
@@ -387,6 +391,9 @@ impl Job {
         } else {
             self.store_until_it_stands().await?
         };
+        if self.mutants.has(Mutant::BuryLate) {
+            self.bury().await;
+        }
         committed.retain(|(partition, _)| !fenced.iter().any(|(refused, _)| refused == partition));
         Ok(Stored { committed, fenced, took: started.elapsed(), published: self.write.published.len() })
     }
@@ -434,6 +441,7 @@ impl Job {
                 }
                 Err(error) if error.is_transient() => {
                     warn!("cannot store a checkpoint, trying again: {error}");
+                    mutant::retry_anew(self.mutants, &*self.store, &mut self.write).await;
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(2));
                 }

@@ -27,7 +27,7 @@ use crate::{
         subject::{PartitionedSubject, dead_subject, parse_partitioned},
         time::Timestamp,
     },
-    pipeline::accounts::Accounts,
+    pipeline::{accounts::Accounts, mutant::Mutant},
     store::{StoreError, ledger::Ledger, states::LoadedState, suppression::Known},
     stream::{
         EVENTS,
@@ -112,7 +112,8 @@ impl Worker {
     /// Finishes work that waited, less what concerns partitions that were lost meanwhile: even if they are ours again,
     /// they go on from where their last owner left them.
     pub(super) fn finish_waiting(&mut self, work: Work, leases: &Leases, loaded: Loaded) -> anyhow::Result<()> {
-        let is_same = |owned: &Owned, id| leases.get(&id) == Some(&owned.epoch);
+        let stale_too = self.tools.mutants.has(Mutant::StaleStates);
+        let is_same = |owned: &Owned, id| leases.get(&id) == Some(&owned.epoch) || stale_too;
         let strangers: Vec<_> =
             self.owned.iter().filter(|(id, owned)| !is_same(owned, **id)).map(|(id, _)| *id).collect();
         let aside: Vec<_> = strangers.into_iter().filter_map(|id| Some((id, self.owned.remove(&id)?))).collect();
@@ -203,7 +204,7 @@ impl Worker {
         if let Some(warm) = self.warm.take(subject.key, owned.epoch)
             && let Ok(state) = snapshot::decode(&warm.snapshot)
         {
-            let rules = self.tools.rules.borrow().of(subject.account);
+            let rules = self.rules.of(subject.account);
             let stored = Some((state, warm.due_at));
             let admission = Admission { key: subject.key.into(), customer: warm.customer, rules, stored };
             return Some(owned.engine.admit(admission, now));
@@ -237,10 +238,13 @@ impl Worker {
         if owned.forget.refuses(&key) {
             return Ok(None);
         }
-        let state = snapshot::decode(&row.snapshot).with_context(|| {
+        let mut state = snapshot::decode(&row.snapshot).with_context(|| {
             format!("the stored state of customer {} of account {account} cannot be read", row.token)
         })?;
-        let rules = self.tools.rules.borrow().of(account);
+        if self.tools.mutants.has(Mutant::ForgetIds) {
+            state.ids = Default::default();
+        }
+        let rules = self.rules.of(account);
         let stored = Some((state, row.due_at));
         let slot = owned.engine.admit(Admission { key, customer: row.customer, rules, stored }, now);
         Ok(Some((partition, slot)))
@@ -324,7 +328,7 @@ impl Worker {
                         return Err(Reject::UnknownAccount);
                     }
                     let customer = check_customer(&event, subject.token)?;
-                    let rules = self.tools.rules.borrow().of(subject.account);
+                    let rules = self.rules.of(subject.account);
                     owned.engine.admit(Admission { key: subject.key.into(), customer, rules, stored: None }, now)
                 }
             };

@@ -35,7 +35,7 @@ use super::{
     accounts::Accounts,
     config::Config,
     fleet::Fleet,
-    mutant::Mutants,
+    mutant::{Mutant, Mutants},
     outbox::OutboxSender,
     ownership::{LeaseUpdate, Releaser},
     rulebook::RuleBook,
@@ -162,6 +162,8 @@ pub struct Worker {
     gain_again: Instant,
     readers: Readers,
     warm: Warm,
+    /// The rules that customers in memory are scored by; the loop takes up those that were put in place.
+    rules: Arc<RuleBook>,
     outbox: OutboxSender,
     releaser: Releaser,
     /// What waits for states to be loaded, and their loading.
@@ -193,8 +195,10 @@ impl Worker {
         progress: watch::Sender<std::time::Instant>,
     ) -> Self {
         let readers = Readers::new(&tools, config.batch);
+        let rules = tools.rules.borrow().clone();
         Self {
             readers,
+            rules,
             warm: Warm::new(config.cache_bytes),
             owned: BTreeMap::new(),
             gaining: Vec::new(),
@@ -221,7 +225,7 @@ impl Worker {
     /// Works until `stop`; then finishes what is in hand, stores a last checkpoint and gives the partitions back.
     pub async fn run(mut self, mut inlets: Inlets, stop: CancellationToken) -> anyhow::Result<()> {
         let mut rules = self.tools.rules.clone();
-        rules.mark_unchanged();
+        self.rules = rules.borrow_and_update().clone();
         let mut fleet = self.tools.fleet.clone();
         fleet.mark_unchanged();
         self.take_outages();
@@ -345,7 +349,7 @@ impl Worker {
         let mut taken = 0;
         for lease in std::mem::take(&mut self.gaining) {
             let partition = lease.partition;
-            let taking = Owned::take_over(&lease, &self.tools, self.policy, &self.outbox);
+            let taking = Owned::take_over(&lease, &self.tools, self.rules.hash(), self.policy, &self.outbox);
             let outcome = tokio::time::timeout(TAKE_OVER_WITHIN, taking).await;
             match outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("nats did not answer in time"))) {
                 Ok(owned) => {
@@ -388,11 +392,15 @@ impl Worker {
 
     /// New rules: those in memory are scored at once, the others by a sweep.
     fn change_rules(&mut self) {
-        let book = self.tools.rules.borrow().clone();
-        let now = self.now();
+        self.rules = self.tools.rules.borrow().clone();
+        let (book, now) = (Arc::clone(&self.rules), self.now());
         let mut rescored = 0;
         for owned in self.owned.values_mut() {
             rescored += owned.change_rules(&book, now);
+        }
+        // So many may be dirty now that nothing is read before they are stored: nothing else would ask for it.
+        if !self.tools.mutants.has(Mutant::UnnotedRules) {
+            self.checkpointing.note_change();
         }
         self.tools.metrics.rescored_customers.inc_by(rescored);
         info!(rules = book.hash(), customers = rescored, "rules changed: scored {rescored} customers in memory anew");
@@ -416,9 +424,7 @@ impl Worker {
         }
         let warm = self.warm.peek(&question.key, owned.epoch);
         match warm.map(|warm| (snapshot::decode(&warm.snapshot), warm.customer)) {
-            Some((Ok(state), customer)) => {
-                report(customer, &state, &self.tools.rules.borrow().of(account), question.as_of, now)
-            }
+            Some((Ok(state), customer)) => report(customer, &state, &self.rules.of(account), question.as_of, now),
             _ => RiskAnswer::NotHere,
         }
     }

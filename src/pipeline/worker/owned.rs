@@ -52,16 +52,16 @@ pub(crate) struct ReadingFrom {
 }
 
 impl Owned {
-    /// Takes a partition over where its last owner left it.
+    /// Takes a partition over where its last owner left it; `hash` names the rules in force.
     pub(super) async fn take_over(
         lease: &Lease,
         tools: &Tools,
+        hash: String,
         policy: Policy,
         outbox: &OutboxSender,
     ) -> anyhow::Result<Self> {
         let (applied, stream_created) = guard_against_rollback(lease, tools).await?;
         outbox.resume(lease.partition, lease.epoch);
-        let hash = tools.rules.borrow().hash();
         let rescore = lease.watermark.0 > 0 && lease.rules_hash.as_deref() != Some(hash.as_str());
         if rescore {
             info!(partition = %lease.partition, "stored scores were made by other rules: scoring {} anew", lease.partition);

@@ -14,7 +14,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Tools, owned::ReadingFrom};
 use crate::{
     event::ids::PartitionId,
-    pipeline::tasks::Tasks,
+    pipeline::{
+        mutant::{Mutant, Mutants},
+        tasks::Tasks,
+    },
     stream::{
         EVENTS,
         reader::{Batches, RawMessage, ReadBatch, ReaderConfig, ReaderCounters, ReaderError, Reading},
@@ -70,6 +73,8 @@ struct Active {
 pub(super) struct Readers {
     reading: Arc<dyn Reading>,
     tasks: Tasks,
+    #[cfg_attr(not(feature = "mutants"), expect(dead_code, reason = "only bugs are told of it"))]
+    mutants: Mutants,
     counters: Arc<ReaderCounters>,
     batch: usize,
     active: BTreeMap<Scope, Active>,
@@ -85,6 +90,7 @@ impl Readers {
         Self {
             reading: Arc::clone(&tools.reading),
             tasks: tools.tasks.clone(),
+            mutants: tools.mutants,
             counters: Arc::clone(&tools.readers),
             batch,
             active: BTreeMap::new(),
@@ -161,6 +167,10 @@ impl Readers {
         let mut config =
             ReaderConfig::new(format!("churnd-{part}-e{newest_epoch}-{}", consumer_name(instance)), first.applied);
         config.batch = self.batch;
+        #[cfg(feature = "mutants")]
+        {
+            config.skips_gaps = self.mutants.has(Mutant::SkipGaps);
+        }
         config.start_stored_at = first.applied_at;
         config.stream_created = first.stream_created;
         if let Scope::One(PartitionId(number)) = scope {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     event::{ids::PartitionId, time::Timestamp},
+    pipeline::mutant::Mutant,
     store::{
         states::{DueRow, LoadedState},
         suppression::Known,
@@ -103,7 +104,9 @@ impl Worker {
 
     /// Takes what a look for due customers brought.
     pub(super) fn schedule(&mut self, partition: PartitionId, rows: Vec<DueRow>) {
-        if let Some(owned) = self.owned.get_mut(&partition) {
+        if let Some(owned) = self.owned.get_mut(&partition)
+            && !self.tools.mutants.has(Mutant::LoseSilence)
+        {
             owned.schedule(rows);
         }
     }
@@ -142,7 +145,8 @@ impl Worker {
             }
         }
         self.checkpointing.note_change();
-        let hash = self.tools.rules.borrow().hash();
+        // Rules that were put in place and not taken up yet have scored nobody.
+        let hash = self.rules.hash();
         let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
         if owned.sweep != Some(after) {
             // The rules changed again meanwhile: another sweep has begun, from the beginning.

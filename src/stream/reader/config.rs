@@ -29,6 +29,9 @@ pub struct ReaderConfig {
     pub inactive_threshold: Duration,
     /// With messages pending and none coming for this long, a new consumer is created.
     pub stall_after: Duration,
+    /// A planted bug: messages that were lost on the way are not asked for again.
+    #[cfg(feature = "mutants")]
+    pub skips_gaps: bool,
 }
 
 impl ReaderConfig {
@@ -46,7 +49,17 @@ impl ReaderConfig {
             expires: Duration::from_secs(30),
             inactive_threshold: Duration::from_secs(300),
             stall_after: Duration::from_secs(60),
+            #[cfg(feature = "mutants")]
+            skips_gaps: false,
         }
+    }
+
+    /// Whether a gap is left as it is: never, but for a planted bug.
+    pub(super) fn skips_gaps(&self) -> bool {
+        #[cfg(feature = "mutants")]
+        return self.skips_gaps;
+        #[cfg(not(feature = "mutants"))]
+        false
     }
 
     /// A request that no message exceeds: one that is smaller than the next message would bring nothing for ever.

@@ -41,6 +41,7 @@ pub(super) struct Session<S: Source> {
     name: String,
     inbox: Subject,
     subscriber: S::Inbox,
+    skips_gaps: bool,
     pull: pull::BatchConfig,
     /// Messages that were requested and have neither come nor been called off.
     outstanding: usize,
@@ -77,6 +78,7 @@ impl<S: Source> Session<S> {
             name,
             inbox,
             subscriber,
+            skips_gaps: config.skips_gaps(),
             pull,
             outstanding: 0,
             request: None,
@@ -154,7 +156,7 @@ impl<S: Source> Session<S> {
             debug!(consumer = self.name(), "a message without a place in the stream came to the inbox");
             return Incoming::Lost(Reseek::Gap);
         };
-        if delivery.consumer_sequence != self.sequence + 1 {
+        if delivery.consumer_sequence != self.sequence + 1 && !self.skips_gaps {
             return Incoming::Lost(Reseek::Gap);
         }
         self.sequence = delivery.consumer_sequence;
