@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support; // servers, the binary, waits
+#[path = "../sim/conformance/mod.rs"]
+mod conformance_suite; // what servers do, told as transcripts
 mod model; // scoring written a second time, as plainly as the contract allows
 mod score; // `churnd score` against the model
 mod cli; // each command once for real
@@ -33,6 +35,7 @@ mod dashboard; // who comes in, and what they cannot see or do
 mod dashboard_pages; // pages about the account and the system
 mod access; // every route with every kind of key
 mod live; // what the daemon answers is what the model and `churnd score` say
+mod conformance; // the servers play what the simulation's servers play
 mod crash; // everything killed at random under load, and planted bugs
 mod commits; // a thousand COMMITs whose answers never came
 mod zombies; // what superseded instances try to write
