@@ -108,6 +108,21 @@ fn every_secret_is_a_credential_of_the_unit_and_means_something() {
 }
 
 #[test]
+fn the_unit_leaves_room_for_what_the_default_settings_allow() {
+    /// Bodies of HTTP requests above 64 KiB share so much.
+    const BODIES: u64 = 256 << 20;
+    let unit = include_str!("../../systemd/churnd.service");
+    let limit = |name: &str| {
+        let text = unit.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let (number, unit) = text.split_at(text.len() - 1);
+        number.parse::<u64>().unwrap() << if unit == "G" { 30 } else { 20 }
+    };
+    let bound = Config::load(&Sources::default()).unwrap().pipeline.memory_bound();
+    let (high, most) = (limit("MemoryHigh="), limit("MemoryMax="));
+    assert!(bound + BODIES < high && high < most, "{} MiB are allowed", (bound + BODIES) >> 20);
+}
+
+#[test]
 fn all_mistakes_are_told_at_once_with_source_key_value_and_what_is_allowed() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("churnd.toml");
