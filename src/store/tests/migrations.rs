@@ -11,6 +11,7 @@ use crate::{
         archive::ArchiveWrite,
         leases::{Role, Target},
         migrate::{MIGRATIONS, Migration, expected_version},
+        roles::Grant,
     },
 };
 
@@ -76,7 +77,7 @@ async fn a_migration_never_keeps_others_waiting_for_long() {
     assert!(refused.contains("run a newer churnd"), "{refused}");
 }
 
-/// Runs what the README tells the owner to run.
+/// With what `churnd migrate --app-role` grants.
 #[tokio::test]
 async fn the_daemon_s_role_needs_no_right_to_change_tables() {
     let database = Database::empty().await;
@@ -93,9 +94,7 @@ async fn the_daemon_s_role_needs_no_right_to_change_tables() {
     };
     let owner = store(&url("owner_role", "o"));
     owner.migrate().await.unwrap();
-    let readme = include_str!("../../../migrations/README.md");
-    let grants = readme.split("```sql").nth(2).unwrap().split("```").next().unwrap();
-    owner.run(&grants.replace(" churnd;", " churnd_app;")).await;
+    owner.grant("churnd_app", Grant::Work).await.unwrap();
 
     let daemon = store(&url("churnd_app", "a"));
     assert_eq!(daemon.migrate().await.unwrap(), []);
