@@ -17,6 +17,7 @@ mod told; // from an event to Slack, a mailbox and a webhook
 mod slack_install; // a Slack workspace becomes a channel
 mod sending; // messages to Slack, mailboxes and webhooks
 mod sentry; // errors are reported, and nobody's data with them
+mod canary; // secrets, looked for everywhere they must not be
 mod thread; // one event through all layers, and through a crash
 mod instances; // several instances, asleep, killed, coming and going
 mod poison; // bad messages and their second life

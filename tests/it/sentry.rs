@@ -27,19 +27,19 @@ use crate::support::{
 const SOON: Duration = Duration::from_secs(30);
 
 /// Plays Sentry: takes envelopes and remembers them.
-struct FakeSentry {
-    dsn: String,
+pub(crate) struct FakeSentry {
+    pub(crate) dsn: String,
     received: Arc<Mutex<Vec<Received>>>,
 }
 
 #[derive(Clone)]
-struct Received {
+pub(crate) struct Received {
     head: String,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl FakeSentry {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let dsn = format!("http://publickey@{}/42", listener.local_addr().unwrap());
         let received = Arc::<Mutex<Vec<Received>>>::default();
@@ -52,7 +52,7 @@ impl FakeSentry {
         Self { dsn, received }
     }
 
-    fn received(&self) -> Vec<Received> {
+    pub(crate) fn received(&self) -> Vec<Received> {
         self.received.lock().unwrap().clone()
     }
 

@@ -198,6 +198,128 @@ async fn nobody_can_do_more_than_their_work() {
     }
 }
 
+/// What each user may publish to, of all that the next test tries; `{}` stands for each of our streams.
+const GRANTED: [(&str, &[&str]); 5] = [
+    (
+        "churnd",
+        &[
+            "$JS.API.STREAM.MSG.GET.",
+            "$JS.API.DIRECT.GET.",
+            "$JS.API.STREAM.MSG.DELETE.{}",
+            "$JS.API.STREAM.PURGE.KV_churn_risk",
+            "$JS.API.CONSUMER.CREATE.{}.c",
+            "$JS.API.CONSUMER.DELETE.",
+            "churn.events.",
+            "churn.webhooks.stripe.",
+            "churn.alerts.",
+            "churn.dead.",
+            "churn.risk.",
+            "$KV.churn_risk.",
+        ],
+    ),
+    (
+        "churnd-bridge",
+        &[
+            "$JS.API.STREAM.MSG.GET.CHURN_DEAD",
+            "$JS.API.DIRECT.GET.CHURN_DEAD",
+            "$JS.API.DIRECT.GET.CHURN_EVENTS",
+            "$JS.API.DIRECT.GET.CHURN_WEBHOOKS",
+            "$JS.API.STREAM.MSG.DELETE.CHURN_DEAD",
+            "$JS.API.CONSUMER.CREATE.CHURN_DEAD.c",
+            "$JS.API.CONSUMER.CREATE.KV_churn_risk.c",
+            "$JS.API.CONSUMER.DELETE.CHURN_DEAD.c",
+            "churn.events.",
+            "churn.webhooks.stripe.",
+            "churn.risk.",
+        ],
+    ),
+    ("churnd-provisioner", &["$JS.API.STREAM.CREATE.{}", "$JS.API.STREAM.UPDATE.{}"]),
+    ("publisher", &["churn.events.acme."]),
+    ("alert-consumer", &["$JS.API.CONSUMER.CREATE.CHURN_ALERTS.c"]),
+];
+
+#[tokio::test]
+async fn whatever_is_not_granted_is_refused() {
+    const OURS: [&str; 5] = [EVENTS, WEBHOOKS, ALERTS, DEAD, RISK_STREAM];
+    let server = server();
+    let provisioner = jetstream::new(connect_as(&server, "churnd-provisioner").await);
+    declared(16).apply(&provisioner).await.unwrap();
+    let verbs = "STREAM.DELETE STREAM.PURGE STREAM.UPDATE STREAM.CREATE STREAM.MSG.DELETE STREAM.MSG.GET STREAM.SNAPSHOT STREAM.RESTORE
+        STREAM.LEADER.STEPDOWN STREAM.PEER.REMOVE CONSUMER.LIST CONSUMER.NAMES DIRECT.GET";
+    let of_consumers = "CREATE DELETE DURABLE.CREATE LEADER.STEPDOWN PAUSE UNPIN";
+    let streams = || OURS.into_iter().chain(["ANOTHER"]);
+    let mut subjects: Vec<String> = verbs
+        .split_whitespace()
+        .flat_map(|verb| streams().map(move |stream| format!("$JS.API.{verb}.{stream}")))
+        .chain(
+            of_consumers
+                .split_whitespace()
+                .flat_map(|verb| streams().map(move |stream| format!("$JS.API.CONSUMER.{verb}.{stream}.c"))),
+        )
+        .collect();
+    let others = "$JS.API.ACCOUNT.PURGE.A $JS.API.META.LEADER.STEPDOWN $JS.API.SERVER.REMOVE $JS.API.STREAM.LIST $SYS.REQ.SERVER.PING
+        churn.p.0.acme.c churn.events.acme.c churn.events.other.c churn.events.acme.c.more churn.webhooks.stripe.other
+        churn.alerts.acme.high.c.9 churn.dead.acme.c churn.risk.acme.c churn.interventions.acme.open $KV.churn_risk.acme.c
+        $KV.another.c _INBOX.of.somebody elsewhere";
+    subjects.extend(others.split_whitespace().map(str::to_owned));
+    let mut refused = 0;
+    for (user, granted) in GRANTED {
+        let is_granted = |subject: &str| {
+            granted.iter().any(|pattern| match pattern.split_once("{}") {
+                Some(_) => OURS.iter().any(|stream| pattern.replace("{}", stream) == subject),
+                None if pattern.ends_with('.') => subject.starts_with(pattern) && !subject.ends_with(".more"),
+                None => *pattern == subject,
+            })
+        };
+        let (client, mut remarks) = listening(&server, user).await;
+        for subject in subjects.iter().filter(|subject| !is_granted(subject)) {
+            client.publish(subject.clone(), "{}".into()).await.unwrap();
+            client.flush().await.unwrap();
+            let remark = within(remarks.recv()).await.unwrap();
+            assert!(remark.contains(subject), "{user} published to {subject}: {remark}");
+            refused += 1;
+        }
+        for subject in [
+            ">",
+            "$JS.>",
+            "churn.>",
+            "churn.events.>",
+            "churn.p.>",
+            "churn.alerts.>",
+            "$KV.>",
+            "$SYS.>",
+            "_INBOX_other.>",
+        ] {
+            let subscription = client.subscribe(subject).await.unwrap();
+            client.flush().await.unwrap();
+            let remark = within(remarks.recv()).await.unwrap();
+            assert!(remark.to_lowercase().contains("subscription"), "{user} listens to {subject}: {remark}");
+            drop(subscription);
+            refused += 1;
+        }
+    }
+    assert!(refused > 500, "only {refused} were tried");
+}
+
+/// A user's connection, and what the server remarks about it.
+async fn listening(server: &Server, user: &str) -> (Client, mpsc::Receiver<String>) {
+    let (sender, remarks) = mpsc::channel(64);
+    let client = async_nats::ConnectOptions::new()
+        .user_and_password(user.to_owned(), PART.to_owned())
+        .event_callback(move |event| {
+            let sender = sender.clone();
+            async move {
+                if let Event::ServerError(ServerError::Other(remark)) = event {
+                    sender.send(remark).await.ok();
+                }
+            }
+        })
+        .connect(server.nats.url())
+        .await
+        .unwrap();
+    (client, remarks)
+}
+
 #[test]
 fn the_shipped_configurations_are_understood_by_the_server() {
     let tools = Tools::from_env("CHURND_NATS_SERVER", "CHURND_PG_BIN");

@@ -181,7 +181,7 @@ impl Drop for Daemon {
 
 impl Log {
     /// How many lines are kept.
-    const LINES: usize = 2_000;
+    const LINES: usize = 20_000;
 
     fn follow(&self, stderr: ChildStderr) {
         let log = self.clone();
