@@ -41,7 +41,7 @@ impl<'de> Deserialize<'de> for AccountId {
     }
 }
 
-/// A customer as its account names it: any UTF-8 text of 1 to 255 bytes.
+/// A customer as its account names it: any UTF-8 text of 1 to 255 bytes without NUL, which no body and no token can spell.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, utoipa::ToSchema)]
 #[serde(transparent)]
 #[schema(value_type = String, min_length = 1, max_length = 255)]
@@ -49,13 +49,17 @@ pub struct CustomerId(Box<str>);
 
 /// Why a text is not a customer's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a customer id is 1 to 255 bytes of UTF-8")]
+#[error("a customer id is 1 to 255 bytes of UTF-8, and none of them NUL")]
 pub struct InvalidCustomer;
 
 impl CustomerId {
     /// Checks `text` and takes it over.
     pub fn parse(text: &str) -> Result<Self, InvalidCustomer> {
-        if (1..=255).contains(&text.len()) { Ok(Self(text.into())) } else { Err(InvalidCustomer) }
+        if (1..=255).contains(&text.len()) && !text.contains('\0') {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidCustomer)
+        }
     }
 
     /// The id as text.
@@ -126,5 +130,20 @@ impl IdHash {
     /// Takes a hash back from its bits; higher bits are cut off.
     pub fn from_bits(bits: u64) -> Self {
         Self(bits & ((1 << (8 * Self::BYTES)) - 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_customer_is_named_as_bodies_and_tokens_can_spell_it() {
+        for id in ["a", "Zoë & Söhne", " ", "a\u{1}b", &"x".repeat(255)] {
+            assert_eq!(CustomerId::parse(id).unwrap().as_str(), id);
+        }
+        for id in ["", "a\0b", "\0", &"x".repeat(256)] {
+            assert!(CustomerId::parse(id).is_err(), "{id:?}");
+        }
     }
 }
