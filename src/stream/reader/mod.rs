@@ -11,6 +11,7 @@ mod config;
 mod message;
 mod counters;
 mod guard;
+mod leftovers;
 mod reading;
 mod reply;
 mod seek;

@@ -19,7 +19,10 @@ use futures_util::{FutureExt as _, Stream, future::BoxFuture};
 use serde::Deserialize;
 use tracing::debug;
 
-use super::super::{BoxError, ConnectionEpoch, StreamError, api};
+use super::{
+    super::{BoxError, ConnectionEpoch, StreamError, api},
+    leftovers,
+};
 use crate::event::time::Timestamp;
 
 const CONNECTED_POLL: Duration = Duration::from_millis(20);
@@ -154,6 +157,14 @@ impl Source for Context {
                 Ok((consumer, pending))
             }
             Err(error) => Err(match error.kind() {
+                ConsumerCreateStrictErrorKind::JetStream(error)
+                    if error.error_code() == ErrorCode::MAXIMUM_CONSUMERS_LIMIT =>
+                {
+                    // Those that killed instances left behind are deleted when they are idle. But a node that restarts
+                    // begins to count anew, and a cluster in trouble collects them until it takes no more.
+                    leftovers::delete(self, stream, &name).await;
+                    api::refused(&format!("the consumer {name}"), stream, &error)
+                }
                 ConsumerCreateStrictErrorKind::JetStream(error) => {
                     api::refused(&format!("the consumer {name}"), stream, &error)
                 }

@@ -280,3 +280,40 @@ async fn the_server_tells_how_far_a_consumer_has_come() {
     let info = crate::stream::api::consumer_info(&context, EVENTS, name).await.unwrap();
     assert_eq!((info.delivered.consumer_seq, info.delivered.stream_seq, info.num_pending), (3, 3, 0));
 }
+
+/// Killed instances leave consumers behind. They go when they are idle, unless so many come that the stream takes no more.
+#[tokio::test]
+async fn a_stream_that_takes_no_more_consumers_is_read_once_those_left_behind_are_gone() {
+    let server = Server::start();
+    let (_client, context) = server.connect().await;
+    let config = jetstream::stream::Config {
+        name: "FEW".to_owned(),
+        subjects: vec!["few".to_owned()],
+        max_consumers: 4,
+        ..jetstream::stream::Config::default()
+    };
+    let stream = context.create_stream(config).await.unwrap();
+    context.publish("few", "one".into()).await.unwrap().await.unwrap();
+    let names = ["churnd-p001-e3-one-r1", "churnd-p001-e4-two-r7", "churnd-p001-e6-two-r1", "churnd-p002-e1-one-r1"];
+    for name in names {
+        let config = jetstream::consumer::pull::Config { name: Some(name.to_owned()), ..Default::default() };
+        stream.create_consumer(config).await.unwrap();
+    }
+    let config = ReaderConfig::new("churnd-p001-e5-one", StreamSequence(0));
+    let mut reader = Reader::open(&context, "FEW", config);
+    let read = async {
+        loop {
+            match reader.next_batch().await {
+                Ok(batch) if !batch.messages.is_empty() => return batch.messages[0].sequence.0,
+                Ok(_) | Err(ReaderError::Stream(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    assert_eq!(within(read).await, 1);
+    let mut left: Vec<String> = stream.consumer_names().try_collect().await.unwrap();
+    left.sort();
+    assert_eq!(left.len(), 3, "{left:?}");
+    assert!(left[0].starts_with("churnd-p001-e5-one-r"), "{left:?}");
+    assert_eq!(left[1..], names[2..]);
+}
