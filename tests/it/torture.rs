@@ -1,11 +1,11 @@
 //! Everything goes wrong at once, by a seed: a short form here, a long one by `scripts/torture`.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use crate::support::{outcome::Outcome, torture::Torture};
 
-fn torture(seed: u64, seconds: u64) -> Torture {
-    Torture { seed, lasts: Duration::from_secs(seconds), events_per_second: 300, customers: 2_000, pause: 300..3_000 }
+fn torture(seed: u64, seconds: u64, pause: Range<u64>) -> Torture {
+    Torture { seed, lasts: Duration::from_secs(seconds), events_per_second: 300, customers: 2_000, pause }
 }
 
 #[track_caller]
@@ -19,7 +19,7 @@ fn assert_promises_kept(outcome: &Outcome) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whatever_goes_wrong_every_event_counts_once_and_all_is_right_within_30_seconds() {
-    let outcome = torture(20_261_123, 60).run().await;
+    let outcome = torture(20_261_123, 60, 300..3_000).run().await;
     assert_promises_kept(&outcome);
 }
 
@@ -31,7 +31,7 @@ async fn for_long() {
     let minutes = number("CHURND_TORTURE_MINUTES").unwrap_or(30);
     let seed = number("CHURND_TORTURE_SEED").unwrap_or_else(rand::random);
     println!("seed {seed}, {minutes} minutes");
-    let outcome = torture(seed, minutes * 60).run().await;
+    let outcome = torture(seed, minutes * 60, 300..1_500).run().await;
     assert_promises_kept(&outcome);
     if minutes >= 30 {
         use crate::support::faults::Fault;

@@ -65,9 +65,9 @@ pub(crate) async fn watch(url: String, signs: Arc<Signs>) -> Stalls {
         let pending = watermarks.iter().any(|watermark| *watermark < confirmed);
         if signs.blocked.load(Ordering::SeqCst) {
             (blocked_until, recovering) = (now, true);
-        } else if recovering && (progressed || !pending) {
+        } else if recovering {
             stalls.recovery = stalls.recovery.max(now - blocked_until);
-            recovering = false;
+            recovering = !progressed && pending;
         }
         if !recovering && !pending {
             moved.fill(now);
