@@ -209,6 +209,7 @@ const GRANTED: [(&str, &[&str]); 5] = [
             "$JS.API.STREAM.PURGE.KV_churn_risk",
             "$JS.API.CONSUMER.CREATE.{}.c",
             "$JS.API.CONSUMER.DELETE.",
+            "$JS.API.CONSUMER.NAMES.CHURN_EVENTS",
             "churn.events.",
             "churn.webhooks.stripe.",
             "churn.alerts.",
