@@ -62,6 +62,10 @@ impl Customer {
         if self.unsettled_since.is_some() || self.state.is_untold() || last.rules != self.rules.hash() {
             return false;
         }
+        // Whoever was loaded may have been due while nobody watched.
+        if self.due_at.is_some_and(|due_at| due_at <= as_of) {
+            return false;
+        }
         let (state, rules, evaluated_at) = (&mut self.state, &self.rules, self.evaluated_at);
         let steady_until = self.steady_until.get_or_insert_with(|| steady_until(state, rules, evaluated_at));
         if as_of < evaluated_at || as_of >= *steady_until {

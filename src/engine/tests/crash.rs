@@ -307,6 +307,26 @@ fn live(seed: u64, crashes: bool) -> World {
 }
 
 #[test]
+fn silence_that_fell_while_nobody_watched_is_noticed_with_the_next_usage() {
+    let message = |name: &str, at: Timestamp| Message {
+        customer: "acme",
+        event: Some((at, json!({ "event": name, "id": format!("{name}-{at}"), "timestamp": at }))),
+        stored_at: at,
+    };
+    let mut world = World::new();
+    world.stream.push(message("login", START));
+    world.read_next();
+    world.begin_checkpoint();
+    world.commit();
+    world.now = START.plus_millis(14 * DAY + HOUR);
+    world.partition = Partition::new(PartitionId(0), POLICY);
+    world.stream.push(message("feature_used", world.now));
+    world.read_next();
+    let checkpoint = world.partition.take_checkpoint(world.now);
+    assert_eq!(checkpoint.states[0].score, 30, "no login for 14 days");
+}
+
+#[test]
 fn crashes_change_nothing() {
     let mut moved = 0;
     for seed in 0..300 {
