@@ -39,7 +39,7 @@ pub(crate) struct Facts {
 }
 
 /// What is still to be done; empty when the world is at rest.
-pub(crate) fn unrest(inner: &Inner, rules: &str) -> String {
+pub(crate) fn unrest(inner: &Inner) -> String {
     let mut last: BTreeMap<u16, u64> = BTreeMap::new();
     for (stored, sequence) in inner.log.events.iter().zip(1..) {
         if let Some(subject) = parse_partitioned(stored.subject.as_str()) {
@@ -54,11 +54,6 @@ pub(crate) fn unrest(inner: &Inner, rules: &str) -> String {
         }
         if row.watermark < last {
             open.push(format!("p{id} is at {} of {last}", row.watermark));
-        }
-        // Where nobody is stored no sweep leaves a mark.
-        let scored = inner.tables.states.values().any(|(partition, _)| partition == id);
-        if scored && row.rules_hash.as_deref() != Some(rules) {
-            open.push(format!("p{id} is not scored by the rules in force"));
         }
     }
     let pending = inner.tables.pending().count;

@@ -181,7 +181,7 @@ impl Story {
         }
         self.end_faults(&books);
         let ended_at = self.world.lock().elapsed();
-        while !self.failed() && !self.at_rest(&books) && self.world.lock().elapsed() - ended_at < REST_WITHIN {
+        while !self.failed() && !self.at_rest() && self.world.lock().elapsed() - ended_at < REST_WITHIN {
             sleep(Duration::from_millis(100)).await;
             self.restart(&books, 1);
         }
@@ -189,17 +189,21 @@ impl Story {
         if self.failed() {
             return self.ended(rested_after, judge::Facts::default());
         }
-        if !self.at_rest(&books) {
-            let what = judge::unrest(&self.world.lock(), &books[self.book].hash());
+        if !self.at_rest() {
+            let what = judge::unrest(&self.world.lock());
             self.world.lock().complain(format!("no rest {REST_WITHIN} ms after the last fault: {what}"));
             return self.ended(rested_after, judge::Facts::default());
         }
         // What silence still changes, and what was held back, is told within this.
-        sleep(Duration::from_millis(4_500)).await;
+        for _ in 0..45 {
+            sleep(Duration::from_millis(100)).await;
+            self.restart(&books, 1);
+        }
         let mut waited = 0;
         // What was asked while a connection broke is asked again when the patience of whoever asked has ended.
-        while waited < 20_000 && !(self.at_rest(&books) && self.bucket_is_right()) {
+        while waited < 20_000 && !(self.at_rest() && self.bucket_is_right()) {
             sleep(Duration::from_millis(100)).await;
+            self.restart(&books, 1);
             waited += 100;
         }
         let clocks = self.plan.kinds.contains(&Kind::Clock);
@@ -356,7 +360,7 @@ impl Story {
         self.restart(books, 1);
     }
 
-    fn at_rest(&self, books: &[Arc<RuleBook>; 2]) -> bool {
-        judge::unrest(&self.world.lock(), &books[self.book].hash()).is_empty()
+    fn at_rest(&self) -> bool {
+        judge::unrest(&self.world.lock()).is_empty()
     }
 }
