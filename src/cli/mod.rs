@@ -16,6 +16,7 @@ mod lines; // files of events, line by line
 mod migrate; // the tables
 mod notify; // what would be sent
 mod output; // what is printed
+mod partitions; // how many, and twice as many
 mod provision; // the streams
 mod publish; // importing history
 mod replay_dead; // a second chance for dead letters
@@ -52,6 +53,8 @@ pub enum Command {
     Provision(provision::Options),
     /// Bring the tables in Postgres up to date
     Migrate(migrate::Options),
+    /// Show how many partitions there are, or double them while everything runs
+    Partitions(partitions::Options),
     /// Check the configuration and the rules; names all mistakes at once
     Check(check::Options),
     /// Find out what is wrong, and say the next step for each fault
@@ -95,6 +98,7 @@ impl Command {
             Self::Notify(command) => command.run(),
             Self::Provision(options) => brief(options.run()),
             Self::Migrate(options) => brief(options.run()),
+            Self::Partitions(options) => brief(options.run()),
             Self::Doctor(options) => brief(options.run()),
             Self::Account(command) => brief(command.run()),
             Self::Key(command) => brief(command.run()),

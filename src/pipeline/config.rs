@@ -26,7 +26,7 @@ const MESSAGE_BYTES: u64 = 1_500;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Partitions that the event stream is split into.
+    /// Partitions that a new installation begins with.
     pub partitions: u16,
     /// Events taken from the stream at once.
     pub batch: usize,

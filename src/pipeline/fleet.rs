@@ -75,6 +75,7 @@ pub struct FleetGuard {
     metrics: Metrics,
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     outbox: OutboxSender,
+    /// How many there were at the last look: any of them may publish what is told.
     partitions: u16,
     policy: Policy,
     fleet: watch::Sender<Fleet>,
@@ -90,11 +91,11 @@ impl FleetGuard {
         metrics: Metrics,
         now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
         outbox: OutboxSender,
-        partitions: u16,
         policy: Policy,
     ) -> anyhow::Result<Self> {
         let fleet = watch::Sender::default();
-        let guard = Self { store, publisher, metrics, now, outbox, partitions, policy, fleet, mark: None, days: None };
+        let guard =
+            Self { store, publisher, metrics, now, outbox, partitions: 1, policy, fleet, mark: None, days: None };
         guard.load().await?;
         Ok(guard)
     }
@@ -135,7 +136,8 @@ impl FleetGuard {
             None => Mark { at: (self.now)(), last: last_sequence(self.publisher.context(), EVENTS).await? },
         };
         let low = self.store.low_watermark().await?;
-        if low.partitions < u64::from(self.partitions) || low.watermark < mark.last {
+        self.partitions = u16::try_from(low.partitions).unwrap_or(1);
+        if low.partitions == 0 || low.watermark < mark.last {
             self.mark = Some(mark);
             return Ok(());
         }

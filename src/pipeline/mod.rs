@@ -8,6 +8,7 @@ pub mod rulebook; // the rules in force, from files
 pub mod accounts; // which accounts exist
 pub mod ownership; // leases: which partitions are ours
 pub mod tasks; // where tasks are started
+pub mod doubling; // twice as many partitions
 pub mod worker; // the one task that owns partitions
 pub(crate) mod warm; // clean customers outside the partitions
 pub mod outbox; // publishes what was committed

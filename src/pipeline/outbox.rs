@@ -30,7 +30,7 @@ use crate::{
         ids::{Epoch, PartitionId},
         time::Timestamp,
     },
-    store::{ledger::Ledger, outbox::OutboxPending},
+    store::{ledger::Ledger, outbox::OutboxPending, partitioning::Layout},
     stream::{
         publisher::{Outgoing, Publish, PublishError},
         risk_kv::RiskValue,
@@ -55,6 +55,9 @@ const SCORES_FRESH: Duration = Duration::from_secs(2);
 /// instance may have taken over, and a customer may have been erased.
 const MESSAGES_FRESH: Duration = Duration::from_secs(10);
 
+/// A partition that was taken over: under which lease, and how customers belonged to it then.
+type Resumed = (PartitionId, (Epoch, Layout));
+
 #[derive(Debug)]
 enum Order {
     Publish(Batch),
@@ -74,7 +77,7 @@ struct Batch {
 pub struct OutboxSender {
     queue: mpsc::Sender<Order>,
     behind: Arc<AtomicBool>,
-    resumed: Arc<Mutex<Vec<(PartitionId, Epoch)>>>,
+    resumed: Arc<Mutex<Vec<Resumed>>>,
 }
 
 /// Publishes what the worker hands over.
@@ -86,8 +89,8 @@ pub struct Outbox {
     mutants: Mutants,
     queue: mpsc::Receiver<Order>,
     behind: Arc<AtomicBool>,
-    resumed: Arc<Mutex<Vec<(PartitionId, Epoch)>>>,
-    owned: BTreeMap<PartitionId, Epoch>,
+    resumed: Arc<Mutex<Vec<Resumed>>>,
+    owned: BTreeMap<PartitionId, (Epoch, Layout)>,
     scores: Scores,
     published: mpsc::Sender<Vec<String>>,
 }
@@ -122,8 +125,8 @@ impl OutboxSender {
     }
 
     /// A partition was taken over: what its last owner left unpublished is published now.
-    pub(crate) fn resume(&self, partition: PartitionId, epoch: Epoch) {
-        self.resumed.lock().expect("no holder of this lock panics").push((partition, epoch));
+    pub(crate) fn resume(&self, partition: PartitionId, epoch: Epoch, layout: Layout) {
+        self.resumed.lock().expect("no holder of this lock panics").push((partition, (epoch, layout)));
         self.behind.store(true, Ordering::Release);
     }
 }
@@ -255,7 +258,7 @@ impl Outbox {
         }
     }
 
-    async fn publish_from_table(&mut self, resumed: &[(PartitionId, Epoch)]) -> Result<(), crate::store::StoreError> {
+    async fn publish_from_table(&mut self, resumed: &[Resumed]) -> Result<(), crate::store::StoreError> {
         let mut after = 0;
         let owned: Vec<PartitionId> = self.owned.keys().copied().collect();
         loop {
@@ -273,15 +276,18 @@ impl Outbox {
             }
             self.store.mark_published(&done).await?;
         }
-        for lease @ (partition, _) in resumed {
-            let Some(last) = self.store.last_score_at(*partition).await? else { continue };
+        for (partition, (epoch, layout)) in resumed {
+            let ours = |account: &str, token: &str| layout.of(account, token) == *partition;
+            let (lease, labels) = ((*partition, *epoch), layout.labels_ever(*partition));
+            let Some(last) = self.store.last_score_at(*layout, *partition).await? else { continue };
             let since = last.min((self.now)()).plus_millis(-SCORES_AGAIN_MILLIS);
-            let recent = self.store.recent_scores(&[*partition], since).await?;
+            let recent = self.store.recent_scores(&labels, since).await?;
             let scores: Vec<Score> = recent
                 .into_iter()
+                .filter(|row| ours(row.account.as_str(), &row.token))
                 .map(|row| {
                     let value = RiskValue { score: row.score, level: row.level, status: row.status, at: row.at };
-                    Score { lease: *lease, account: row.account, token: row.token, value }
+                    Score { lease, account: row.account, token: row.token, value }
                 })
                 .collect();
             self.put_scores(scores).await;

@@ -12,6 +12,7 @@ use crate::{
     store::{
         leases::{Lease, Role, Target},
         ledger::Membership,
+        partitioning::Layout,
     },
 };
 
@@ -21,6 +22,8 @@ const COMMANDS: usize = 1_024;
 /// What changed in a round.
 #[derive(Debug, Default)]
 pub struct LeaseUpdate {
+    /// How customers belong to partitions. With another number all that was ours before is lost.
+    pub layout: Layout,
     /// Partitions that are ours now.
     pub gained: Vec<Lease>,
     /// Partitions that are somebody else's now.
@@ -58,12 +61,21 @@ pub struct Ownership {
     session: Box<dyn Membership>,
     role: Role,
     every: Duration,
+    /// What the worker was told last.
+    layout: Option<Layout>,
+    /// Rounds in a row in which there was less than our share to take.
+    wanting: u32,
     updates: mpsc::Sender<LeaseUpdate>,
     commands: mpsc::Receiver<Command>,
     /// What could not be given back yet: nobody works on it any more, and each round renews its lease.
     unreleased: Vec<(PartitionId, Epoch)>,
     mutants: Mutants,
 }
+
+/// How soon to look again for what others are to give up.
+const WANTING_AGAIN: Duration = Duration::from_millis(200);
+/// How often to look that soon, before it is left to the ordinary rounds.
+const WANTING_ROUNDS: u32 = 100;
 
 impl Ownership {
     /// Keeps leases under a session.
@@ -75,7 +87,8 @@ impl Ownership {
         let (updates, receiver) = mpsc::channel(16);
         let (sender, commands) = mpsc::channel(COMMANDS);
         let every = session.lease() / 3;
-        let ownership = Self { session, role, every, updates, commands, unreleased: Vec::new(), mutants };
+        let unreleased = Vec::new();
+        let ownership = Self { session, role, every, layout: None, wanting: 0, updates, commands, unreleased, mutants };
         (ownership, receiver, Releaser(sender))
     }
 
@@ -88,7 +101,11 @@ impl Ownership {
             tokio::select! {
                 biased;
                 command = self.commands.recv() => match command {
-                    Some(Command::Release(partition, epoch)) => self.release(partition, epoch).await,
+                    Some(Command::Release(partition, epoch)) => {
+                        if !self.release(partition, epoch).await {
+                            round.reset_immediately();
+                        }
+                    }
                     Some(Command::ReleaseAll(leases, done)) => {
                         for (partition, epoch) in leases {
                             self.release(partition, epoch).await;
@@ -104,7 +121,9 @@ impl Ownership {
                     for (partition, epoch) in std::mem::take(&mut self.unreleased) {
                         self.release(partition, epoch).await;
                     }
-                    self.round(target).await;
+                    if self.round(target).await {
+                        round.reset_after(WANTING_AGAIN.min(self.every));
+                    }
                 }
             }
         }
@@ -112,24 +131,37 @@ impl Ownership {
         Ok(())
     }
 
-    async fn round(&mut self, target: Target) {
+    /// One round; says whether others are about to give up what should be ours, so that the next one should come soon.
+    async fn round(&mut self, target: Target) -> bool {
         match self.session.acquire_and_renew(self.role, target).await {
             Ok(leases) => {
-                let update = LeaseUpdate { gained: leases.gained, lost: leases.lost, surplus: leases.surplus };
-                let news = !(update.gained.is_empty() && update.lost.is_empty() && update.surplus.is_empty());
+                self.wanting = if leases.wanting { self.wanting.saturating_add(1) } else { 0 };
+                let layout = leases.layout;
+                let update = LeaseUpdate { layout, gained: leases.gained, lost: leases.lost, surplus: leases.surplus };
+                let quiet = update.gained.is_empty() && update.lost.is_empty() && update.surplus.is_empty();
+                let news = self.layout.replace(layout) != Some(layout) || !quiet;
                 if news && self.updates.send(update).await.is_err() {
                     debug!("the worker does not take leases any more");
                 }
+                (1..WANTING_ROUNDS).contains(&self.wanting)
             }
-            Err(error) => warn!("cannot renew the leases, trying again: {error}"),
+            Err(error) => {
+                warn!("cannot renew the leases, trying again: {error}");
+                false
+            }
         }
     }
 
-    async fn release(&mut self, partition: PartitionId, epoch: Epoch) {
-        if let Err(error) = self.session.release(self.role, partition, epoch).await {
-            warn!(partition = %partition, "cannot give {partition} back yet, trying again: {error}");
-            if !self.mutants.has(Mutant::ForgetRelease) {
-                self.unreleased.push((partition, epoch));
+    /// Gives a partition back; `false` if it was not ours any more, and there may be others to take.
+    async fn release(&mut self, partition: PartitionId, epoch: Epoch) -> bool {
+        match self.session.release(self.role, partition, epoch).await {
+            Ok(released) => released,
+            Err(error) => {
+                warn!(partition = %partition, "cannot give {partition} back yet, trying again: {error}");
+                if !self.mutants.has(Mutant::ForgetRelease) {
+                    self.unreleased.push((partition, epoch));
+                }
+                true
             }
         }
     }

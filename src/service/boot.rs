@@ -52,6 +52,7 @@ use crate::{
         accounts::Accounts,
         archive::Archiver,
         bookkeeper::Bookkeeper,
+        doubling::check_numbering,
         erasure::Eraser,
         fleet::{Fleet, FleetGuard},
         interventions::InterventionDesk,
@@ -94,7 +95,7 @@ pub async fn run(config: Config, announce: impl FnOnce(&Bound)) -> anyhow::Resul
     lifecycle.listen_for_signals().context("cannot listen for signals")?;
     let patience = config.postgres.connect_patience() + config.nats.connect_patience();
     lifecycle.manager().extend_timeout(patience + START_WITHIN);
-    let parts = Parts::connect(config, &lifecycle).await?;
+    let parts = Box::pin(Parts::connect(config, &lifecycle)).await?;
     let server = parts.bind().await?;
     let bound = Bound { http: server.address() };
     let question = if parts.config.roles.contains(Role::Engine) { Some(parts.start_engine().await?) } else { None };
@@ -150,7 +151,9 @@ impl Parts {
         let accounts = Accounts::new(Arc::new(store.clone()), clock.source());
         accounts.refresh().await.context("cannot look up the accounts")?;
         let [reading, publishing, asking] = connect_nats(&config.nats).await?;
-        verify_streams(&jetstream::new(publishing.clone()), config.pipeline.partitions).await?;
+        let layout = store.layout().await.context("cannot look up the number of partitions")?;
+        let first = layout.map_or(config.pipeline.partitions, |layout| layout.first);
+        verify_streams(&jetstream::new(publishing.clone()), first).await?;
         Ok(Self {
             instance: config.instance_name(),
             lifecycle: lifecycle.clone(),
@@ -187,10 +190,7 @@ impl Parts {
 
     /// Starts the worker and what belongs to it; gives back where it can be asked.
     async fn start_engine(&self) -> anyhow::Result<mpsc::Sender<RiskQuestion>> {
-        self.store
-            .ensure_partitions(store::leases::Role::Engine, self.config.pipeline.partitions)
-            .await
-            .context("cannot prepare the partitions")?;
+        Box::pin(self.prepare_partitions()).await?;
         let session = self.store.open_session(&self.instance).await.context("cannot open a session for leases")?;
         let (ownership, leases, releaser) =
             Ownership::new(Box::new(session), store::leases::Role::Engine, Mutants::of_environment());
@@ -235,6 +235,28 @@ impl Parts {
         Ok(question)
     }
 
+    /// Makes sure of the partitions' rows, and that the stream numbers as they do. Once there are some, the setting counts no
+    /// more: it is what a new installation begins with.
+    async fn prepare_partitions(&self) -> anyhow::Result<()> {
+        let set = self.config.pipeline.partitions;
+        let made = self.store.ensure_partitions(store::leases::Role::Engine, set).await;
+        let layout = made.context("cannot prepare the partitions")?;
+        if set != layout.number && set != layout.first {
+            let number = layout.number;
+            warn!(
+                set,
+                number, "pipeline.partitions is {set}, but {number} are in force: `churnd partitions` doubles them"
+            );
+        }
+        let context = jetstream::new(self.publishing.clone());
+        check_numbering(&context, &layout).await.context("cannot look at the event stream")??;
+        if layout.is_changing() {
+            let number = layout.number;
+            warn!(number, "a doubling of the partitions is not over: run `churnd partitions {number}` again");
+        }
+        Ok(())
+    }
+
     /// Starts the judging of accounts' volumes; gives back where outages are heard of.
     async fn start_fleet_guard(&self, outbox: OutboxSender) -> anyhow::Result<watch::Receiver<Fleet>> {
         if !self.config.fleet.enabled {
@@ -242,9 +264,9 @@ impl Parts {
             return Ok(watch::Sender::new(nothing_to_judge).subscribe());
         }
         let (publisher, now) = (self.publisher(), self.now());
-        let (partitions, policy) = (self.config.pipeline.partitions, self.config.fleet.policy());
+        let policy = self.config.fleet.policy();
         let (store, metrics) = (self.store.clone(), self.metrics.clone());
-        let guard = FleetGuard::open(store, publisher, metrics, now, outbox, partitions, policy)
+        let guard = FleetGuard::open(store, publisher, metrics, now, outbox, policy)
             .await
             .context("cannot read which accounts are guarded")?;
         let fleet = guard.subscribe();

@@ -13,6 +13,7 @@ use super::{
     erasure::{Forgotten, ToForget},
     leases::{Leases, Owner, Role, Target},
     outbox::{OutboxPending, StoredOutboxRow},
+    partitioning::Layout,
     session::Session,
     states::{DueRow, LoadedState, RecentScore},
     suppression::Known,
@@ -42,7 +43,7 @@ pub trait Ledger: Send + Sync {
     /// See [`Store::load_page`].
     fn load_page<'a>(
         &'a self,
-        partition: PartitionId,
+        partitions: &'a [PartitionId],
         after: Option<(&'a str, &'a str)>,
         limit: usize,
     ) -> Answer<'a, Vec<LoadedState>>;
@@ -66,7 +67,7 @@ pub trait Ledger: Send + Sync {
     /// See [`Store::outbox_pending`].
     fn outbox_pending(&self) -> Answer<'_, OutboxPending>;
     /// See [`Store::last_score_at`].
-    fn last_score_at(&self, partition: PartitionId) -> Answer<'_, Option<Timestamp>>;
+    fn last_score_at(&self, layout: Layout, partition: PartitionId) -> Answer<'_, Option<Timestamp>>;
     /// See [`Store::recent_scores`].
     fn recent_scores<'a>(&'a self, partitions: &'a [PartitionId], since: Timestamp) -> Answer<'a, Vec<RecentScore>>;
 }
@@ -104,11 +105,11 @@ impl Ledger for Store {
 
     fn load_page<'a>(
         &'a self,
-        partition: PartitionId,
+        partitions: &'a [PartitionId],
         after: Option<(&'a str, &'a str)>,
         limit: usize,
     ) -> Answer<'a, Vec<LoadedState>> {
-        self.load_page(partition, after, limit).boxed()
+        self.load_page(partitions, after, limit).boxed()
     }
 
     fn store_checkpoint<'a>(&'a self, write: &'a CheckpointWrite) -> Answer<'a, ()> {
@@ -144,8 +145,8 @@ impl Ledger for Store {
         self.outbox_pending().boxed()
     }
 
-    fn last_score_at(&self, partition: PartitionId) -> Answer<'_, Option<Timestamp>> {
-        self.last_score_at(partition).boxed()
+    fn last_score_at(&self, layout: Layout, partition: PartitionId) -> Answer<'_, Option<Timestamp>> {
+        self.last_score_at(layout, partition).boxed()
     }
 
     fn recent_scores<'a>(&'a self, partitions: &'a [PartitionId], since: Timestamp) -> Answer<'a, Vec<RecentScore>> {

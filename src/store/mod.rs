@@ -17,6 +17,7 @@ pub mod roles; // who works on the tables, and with which rights
 pub mod accounts; // tenants and their Stripe signing secrets
 pub mod keys; // API keys: making, checking, storing
 pub mod leases; // who owns which partition: types and the pure decision
+pub mod partitioning; // how many partitions, and their doubling
 pub mod session; // one instance's standing: its connection, heartbeat and leases
 pub mod checkpoint; // the one transaction
 pub mod states; // customers' states: load, due, pages

@@ -17,6 +17,7 @@ use super::{
     Store,
     error::StoreError,
     leases::{Decision, InstanceView, Lease, Leases, Memory, PartitionView, Role, Target, View, decide, read_lease},
+    partitioning::{self, Layout},
     tx::{OwnConnection, Tx},
     values::{RowReader, bigint, smallint},
 };
@@ -55,10 +56,10 @@ const TAKE: &str = "
     WITH free AS (
         SELECT p.role, p.id FROM partitions p
         JOIN unnest($1::smallint[], $2::bigint[]) AS wanted (id, epoch) ON p.id = wanted.id AND p.epoch = wanted.epoch
-        WHERE p.role = $3 AND (p.session IS NULL OR p.lease_until <= clock_timestamp() OR p.session = ANY ($4::uuid[]))
+        WHERE p.role = $3 AND p.generation = $8 AND (p.session IS NULL OR p.lease_until <= clock_timestamp() OR p.session = ANY ($4::uuid[]))
         FOR NO KEY UPDATE OF p SKIP LOCKED
     )
-    UPDATE partitions p SET owner = $5, session = $6, epoch = p.epoch + 1,
+    UPDATE partitions p SET owner = $5, session = $6, epoch = p.epoch + 1, taken_in = $8, taken_at = clock_timestamp(),
         lease_until = clock_timestamp() + make_interval(secs => $7)
     FROM free WHERE p.role = free.role AND p.id = free.id";
 const HELD: &str = "
@@ -199,9 +200,13 @@ impl Session {
             connection.take().ok_or_else(|| StoreError::unavailable(DOING, "there is no connection"))?;
         let mine = roles.entry(role).or_default();
         let tx = Tx::begin(client, DOING).await?;
+        let layout = match role {
+            Role::Engine => partitioning::read(&tx, "").await?.unwrap_or_else(|| Layout::new(1)),
+            Role::Archive => Layout::new(1),
+        };
         let view = self.look(&tx, role).await?;
         let decision = decide(&view, self.id, target, &mine.memory);
-        let (held, remaining) = self.ask_for(&tx, role, &decision).await?;
+        let (held, remaining) = self.ask_for(&tx, role, &decision, layout.generation).await?;
         *connection = Some(LockedConnection { client: tx.commit().await?, locked });
 
         let before =
@@ -211,6 +216,8 @@ impl Session {
             gained: held.iter().filter(|lease| before.get(&lease.partition) != Some(&lease.epoch)).cloned().collect(),
             lost: lost(&before, &mine.held),
             surplus: decision.surplus,
+            layout,
+            wanting: held.len() < decision.share,
             valid_for: remaining.min(self.store.lease()),
             held,
         })
@@ -253,6 +260,7 @@ impl Session {
         tx: &Tx<OwnConnection>,
         role: Role,
         decision: &Decision,
+        generation: u64,
     ) -> Result<(Vec<Lease>, Duration), StoreError> {
         let lease = self.store.lease().as_secs_f64();
         tx.execute(RENEW, &[&role.as_str(), &self.id, &lease]).await?;
@@ -260,7 +268,9 @@ impl Session {
             let ids: Vec<i16> = decision.take.iter().map(|(id, _)| smallint(*id)).collect();
             let epochs: Vec<i64> = decision.take.iter().map(|(_, epoch)| bigint(epoch.0)).collect();
             let owner = self.owner();
-            tx.execute(TAKE, &[&ids, &epochs, &role.as_str(), &decision.dead, &owner, &self.id, &lease]).await?;
+            let generation = bigint(generation);
+            let role = role.as_str();
+            tx.execute(TAKE, &[&ids, &epochs, &role, &decision.dead, &owner, &self.id, &lease, &generation]).await?;
         }
         let rows = tx.query(HELD, &[&role.as_str(), &self.id]).await?;
         let mut remaining = self.store.lease();

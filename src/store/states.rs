@@ -7,7 +7,8 @@ use super::{
     Store,
     error::StoreError,
     leases::smallints,
-    values::{PgTime, RowReader, row_limit, smallint},
+    partitioning::Layout,
+    values::{PgTime, RowReader, row_limit},
 };
 use crate::{
     engine::checkpoint::{Factor, Level, Status},
@@ -99,7 +100,11 @@ const RECENT_SCORES: &str = "
     SELECT DISTINCT ON (account, token) partition, account, token, customer, at, score, level, status, factors
     FROM risk_scores WHERE at >= $2 AND partition = ANY ($1::smallint[]) ORDER BY account, token, id DESC";
 
-const LAST_SCORE: &str = "SELECT at FROM risk_scores WHERE partition = $1 ORDER BY id DESC LIMIT 1";
+const LAST_SCORES: &str =
+    "SELECT id, at, account, token FROM risk_scores WHERE partition = ANY ($1::smallint[]) AND id < $2
+    ORDER BY id DESC LIMIT $3";
+/// The last score of a partition is looked for among so many at first, and then among so many at a time.
+const LAST_AMONG: [usize; 2] = [8, 1_000];
 
 impl Store {
     /// The states of these customers, given as account and token; who has none is left out.
@@ -150,20 +155,24 @@ impl Store {
             .collect()
     }
 
-    /// A partition's states by account and token; goes on after `after`.
+    /// The states under these partitions' labels by account and token; goes on after `after`.
     pub async fn load_page(
         &self,
-        partition: PartitionId,
+        partitions: &[PartitionId],
         after: Option<(&str, &str)>,
         limit: usize,
     ) -> Result<Vec<LoadedState>, StoreError> {
         let (account, token) = after.unwrap_or_default();
         let sql = format!(
-            "SELECT {COLUMNS} FROM customer_states s WHERE s.partition = $1 AND (s.account, s.token) > ($2, $3)
+            "SELECT {COLUMNS} FROM unnest($1::smallint[]) AS p (id)
+             CROSS JOIN LATERAL (
+                 SELECT * FROM customer_states s WHERE s.partition = p.id AND (s.account, s.token) > ($2, $3)
+                 ORDER BY s.account, s.token LIMIT $4
+             ) s
              ORDER BY s.account, s.token LIMIT $4"
         );
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-            [&smallint(partition), &account, &token, &row_limit(limit)];
+            [&smallints(partitions), &account, &token, &row_limit(limit)];
         read_states(&self.statement("load a page of states", &sql, &parameters).await?)
     }
 
@@ -172,10 +181,26 @@ impl Store {
         Ok(self.statement("prune the history", PRUNE_SCORES, &[&PgTime(before), &row_limit(limit)]).await?.len())
     }
 
-    /// As of when the score holds that was written last in a partition; `None` if there never was one.
-    pub async fn last_score_at(&self, partition: PartitionId) -> Result<Option<Timestamp>, StoreError> {
-        let rows = self.statement("look up the last score", LAST_SCORE, &[&smallint(partition)]).await?;
-        rows.first().map(|row| RowReader { table: "risk_scores", row }.time("at")).transpose()
+    /// As of when the score holds that was written last of a partition's customers, under whatever number; `None` if there
+    /// never was one.
+    pub async fn last_score_at(&self, layout: Layout, partition: PartitionId) -> Result<Option<Timestamp>, StoreError> {
+        let ids = smallints(&layout.labels_ever(partition));
+        let (mut before, mut most) = (i64::MAX, LAST_AMONG[0]);
+        loop {
+            let rows =
+                self.statement("look up the last score", LAST_SCORES, &[&ids, &before, &row_limit(most)]).await?;
+            for row in &rows {
+                let row = RowReader { table: "risk_scores", row };
+                if ids.len() == 1 || layout.of(row.get("account")?, row.get("token")?) == partition {
+                    return Ok(Some(row.time("at")?));
+                }
+                before = row.get("id")?;
+            }
+            if rows.len() < most {
+                return Ok(None);
+            }
+            most = LAST_AMONG[1];
+        }
     }
 
     /// The last score of each customer of these partitions whose score changed since an instant.

@@ -8,6 +8,7 @@
 
 pub mod connection;
 pub mod topology;
+pub mod numbering;
 pub mod reader;
 pub mod publisher;
 pub mod dead;

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::{
     ALERTS, DEAD, EVENTS, RISK_STREAM, StreamError, WEBHOOKS,
     api::{self, StreamInfo},
+    numbering,
 };
 
 const FILES: [(&str, &str); 5] = [
@@ -142,8 +143,7 @@ pub fn declared(partitions: u16) -> Topology {
         Declared { name, fields }
     });
     let mut topology = Topology { streams: streams.into() };
-    let transform = format!("churn.p.{{{{partition({partitions},1,2)}}}}.{{{{wildcard(1)}}}}.{{{{wildcard(2)}}}}");
-    topology.streams[0].fields["subject_transform"]["dest"] = transform.into();
+    topology.streams[0].fields["subject_transform"]["dest"] = numbering::transform(partitions).into();
     topology.set("num_replicas", None);
     topology
 }
@@ -368,6 +368,8 @@ fn remedy(field: &str, found: &Value, declared: &Value, info: &StreamInfo) -> Re
         }
         "retention" => Remedy::Refuse("the stream may delete what was read; create it anew"),
         "storage" => Remedy::Refuse("a stream cannot move to other storage; create it anew"),
+        // Doubled since: what is declared is the number that the installation began with.
+        "subject_transform" if is_doubled(found, declared) => Remedy::Keep,
         "subject_transform" if info.state.messages > 0 && *found != Value::Null => {
             Remedy::Refuse("customers would move to other partitions while their older events stay where they are")
         }
@@ -375,6 +377,13 @@ fn remedy(field: &str, found: &Value, declared: &Value, info: &StreamInfo) -> Re
             Remedy::Refuse("the server never takes this back; create the stream anew, or erasure is impossible")
         }
         _ => Remedy::Set,
+    }
+}
+
+fn is_doubled(found: &Value, declared: &Value) -> bool {
+    match (numbering::number(found), numbering::number(declared)) {
+        (Some(found), Some(declared)) => numbering::follows(found, declared),
+        _ => false,
     }
 }
 

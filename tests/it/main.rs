@@ -20,6 +20,7 @@ mod sentry; // errors are reported, and nobody's data with them
 mod canary; // secrets, looked for everywhere they must not be
 mod thread; // one event through all layers, and through a crash
 mod instances; // several instances, asleep, killed, coming and going
+mod doubling; // twice as many partitions while events flow
 mod poison; // bad messages and their second life
 mod linking; // Stripe's customers and ours
 mod bounded; // memory, whatever happens

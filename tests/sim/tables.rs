@@ -22,6 +22,7 @@ use churnd::{
         leases::{Decision, InstanceView, Lease, Leases, Memory, Owner, PartitionView, Role, Target, View, decide},
         ledger::{Answer, Ledger, Membership},
         outbox::{OutboxPending, StoredOutboxRow},
+        partitioning::Layout,
         states::{DueRow, LoadedState, RecentScore},
         suppression::Known,
     },
@@ -243,11 +244,11 @@ impl Tables {
         rows.into_iter().map(|(_, row)| row).take(limit).collect()
     }
 
-    pub(crate) fn page(&self, partition: u16, after: Option<(String, String)>, limit: usize) -> Vec<LoadedState> {
+    pub(crate) fn page(&self, of: &[PartitionId], after: Option<(String, String)>, limit: usize) -> Vec<LoadedState> {
         let of = self
             .states
             .iter()
-            .filter(|(key, (id, _))| *id == partition && after.as_ref().is_none_or(|after| *key > after));
+            .filter(|(key, (id, _))| of.contains(&PartitionId(*id)) && after.as_ref().is_none_or(|after| *key > after));
         of.take(limit).map(|(_, (id, state))| self.loaded(*id, state)).collect()
     }
 
@@ -504,12 +505,13 @@ impl Ledger for TablesPort {
 
     fn load_page<'a>(
         &'a self,
-        partition: PartitionId,
+        partitions: &'a [PartitionId],
         after: Option<(&'a str, &'a str)>,
         limit: usize,
     ) -> Answer<'a, Vec<LoadedState>> {
         let after = after.map(|(account, token)| (account.to_owned(), token.to_owned()));
-        self.ask("load a page of states", move |inner| inner.tables.page(partition.0, after, limit)).boxed()
+        let of = partitions.to_vec();
+        self.ask("load a page of states", move |inner| inner.tables.page(&of, after, limit)).boxed()
     }
 
     fn store_checkpoint<'a>(&'a self, write: &'a CheckpointWrite) -> Answer<'a, ()> {
@@ -568,7 +570,7 @@ impl Ledger for TablesPort {
         self.ask("count the outbox", |inner| inner.tables.pending()).boxed()
     }
 
-    fn last_score_at(&self, partition: PartitionId) -> Answer<'_, Option<Timestamp>> {
+    fn last_score_at(&self, _: Layout, partition: PartitionId) -> Answer<'_, Option<Timestamp>> {
         self.ask("look up the last score", move |inner| inner.tables.last_score_at(partition)).boxed()
     }
 
@@ -612,9 +614,9 @@ impl Seat {
                 let Decision { take, surplus, dead, .. } = &round.decision;
                 inner.note(format_args!("i{who} takes {take:?}, of dead {}, has too many: {surplus:?}", dead.len()));
             }
-            round
+            (round, u16::try_from(inner.tables.partitions.len()).unwrap())
         };
-        let Round { held, decision } = match self.port.ask("renew the leases", asked).await {
+        let (Round { held, decision }, partitions) = match self.port.ask("renew the leases", asked).await {
             Ok(round) => round,
             Err(error) => {
                 // The session gives its connection up with the error, and its lock with that.
@@ -637,6 +639,8 @@ impl Seat {
                 .map(|(partition, _)| *partition)
                 .collect(),
             surplus: decision.surplus,
+            layout: Layout::new(partitions),
+            wanting: held.len() < decision.share,
             valid_for: lease,
             held,
         })

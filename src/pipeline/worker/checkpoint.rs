@@ -264,7 +264,7 @@ impl Worker {
 
     fn publish(&mut self, outgoing: Pending, stored: &Stored) {
         let lease = |account: &str, token: &str| {
-            let partition = crate::event::subject::partition_of(account, token, self.config.partitions);
+            let partition = self.layout.of(account, token);
             stored.committed.iter().find(|(committed, _)| *committed == partition).copied()
         };
         let mut messages = outgoing.messages;

@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 
 use super::{Worker, owned::key_of};
 use crate::{
-    event::{ids::StreamSequence, subject::partition_of},
+    event::ids::StreamSequence,
     pipeline::{outbox::OutboxSender, warm::Warm},
     store::{
         erasure::{Forgotten, ToForget},
@@ -139,7 +139,7 @@ impl Worker {
     pub(super) fn take_erasures(&mut self, found: Vec<ToForget>) {
         let everybody: Vec<Forgotten> = found.iter().map(forgotten).collect();
         let mut settled = Vec::new();
-        let partitions = self.config.partitions;
+        let layout = self.layout;
         for owned in self.owned.values_mut() {
             owned.forget.wanted.clear();
             owned.forget.everybody.clone_from(&everybody);
@@ -151,7 +151,7 @@ impl Worker {
             }
         }
         for row in found.iter().filter(|row| !row.settled) {
-            let partition = partition_of(row.account.as_str(), &row.token, partitions);
+            let partition = layout.of(row.account.as_str(), &row.token);
             let Some(owned) = self.owned.get_mut(&partition) else { continue };
             if row.forgotten {
                 settled.push(forgotten(row));

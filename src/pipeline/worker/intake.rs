@@ -28,7 +28,7 @@ use crate::{
         time::Timestamp,
     },
     pipeline::{accounts::Accounts, mutant::Mutant},
-    store::{StoreError, ledger::Ledger, states::LoadedState, suppression::Known},
+    store::{StoreError, ledger::Ledger, partitioning::Layout, states::LoadedState, suppression::Known},
     stream::{
         EVENTS,
         dead::DeadLetter,
@@ -61,6 +61,7 @@ impl Worker {
         match read.batch {
             Ok(batch) => {
                 self.pending = batch.pending;
+                self.spot_check(&batch);
                 self.begin(Work::Messages { batch, scope: read.scope })
             }
             Err(ReaderError::Overtaken { missed, first, expected, .. }) => {
@@ -81,6 +82,24 @@ impl Worker {
                 warn!("cannot read events, trying again: {error}");
                 Ok(())
             }
+        }
+    }
+
+    /// One message of each batch is held against the number of partitions: were the stream made to number by another one,
+    /// others' events would be missed in silence. From then on everything is read.
+    fn spot_check(&mut self, batch: &ReadBatch) {
+        let Some(last) = batch.messages.last().filter(|last| self.layout.is_trusted(last.sequence)) else { return };
+        let Some(subject) = parse_partitioned(last.subject.as_str()) else { return };
+        let partition = self.layout.of(subject.account, subject.token);
+        if partition != subject.partition {
+            let (sequence, number) = (last.sequence, self.layout.number);
+            error!(
+                sequence = %sequence,
+                "the stream {EVENTS} does not number by {number} partitions, as the database does: run `churnd partitions {number}`"
+            );
+            self.tools.metrics.count_error("read", "numbering");
+            self.layout.filters_from = None;
+            self.update_readers();
         }
     }
 
@@ -179,7 +198,7 @@ impl Worker {
         now: Timestamp,
         missing: &mut Vec<(AccountId, String)>,
     ) -> (Option<Slot>, bool) {
-        let Some(subject) = parse_partitioned(message.subject.as_str()) else { return (None, false) };
+        let Some(subject) = located(&self.layout, message) else { return (None, false) };
         let applied = self.owned.get(&subject.partition).map(|owned| owned.applied);
         if applied.is_none_or(|applied| message.sequence <= applied) {
             return (None, false);
@@ -228,7 +247,7 @@ impl Worker {
         now: Timestamp,
     ) -> anyhow::Result<Option<(PartitionId, Slot)>> {
         let account = row.account.as_str();
-        let partition = crate::event::subject::partition_of(account, &row.token, self.config.partitions);
+        let partition = self.layout.of(account, &row.token);
         let Some(owned) = self.owned.get_mut(&partition) else { return Ok(None) };
         let key = key_of(account, &row.token);
         if let Some(slot) = owned.engine.find(&key) {
@@ -257,8 +276,8 @@ impl Worker {
         let some_erased = !suppressed.is_empty() || self.owned.values().any(|owned| owned.forget.refuses_some());
         for (place, message) in batch.messages.iter().enumerate() {
             let found = found.get(place).copied().flatten();
-            if !(some_erased && self.drop_if_suppressed(message, found, suppressed, &mut tally)) {
-                self.apply_message(message, found, now, &mut tally);
+            if !(some_erased && self.drop_if_suppressed(message, scope, found, suppressed, &mut tally)) {
+                self.apply_message(message, scope, found, now, &mut tally);
             }
         }
         found.clear();
@@ -271,7 +290,11 @@ impl Worker {
         let position = batch.caught_up_to.unwrap_or(batch.position).max(batch.position);
         let stored_at = last.filter(|last| last.sequence == position).map(|last| last.stored_at);
         for (partition, owned) in &mut self.owned {
-            if scope == Scope::All || scope == Scope::One(*partition) {
+            let within = match scope {
+                Scope::All => !owned.releasing,
+                Scope::One(only) => only == *partition,
+            };
+            if within {
                 owned.advance(position, stored_at);
             }
         }
@@ -289,15 +312,16 @@ impl Worker {
     fn drop_if_suppressed(
         &mut self,
         message: &RawMessage,
+        scope: Scope,
         found: Option<Slot>,
         suppressed: &HashSet<Box<str>>,
         tally: &mut Tally,
     ) -> bool {
-        let Some(subject) = parse_partitioned(message.subject.as_str()).filter(|_| found.is_none()) else {
+        let Some(subject) = located(&self.layout, message).filter(|_| found.is_none()) else {
             return false;
         };
         let Some(owned) = self.owned.get_mut(&subject.partition) else { return false };
-        let is_new = message.sequence > owned.applied && owned.engine.find(subject.key).is_none();
+        let is_new = owned.takes(message.sequence, scope) && owned.engine.find(subject.key).is_none();
         if !is_new || !(owned.forget.refuses(subject.key) || suppressed.contains(subject.key)) {
             return false;
         }
@@ -307,13 +331,20 @@ impl Worker {
         true
     }
 
-    fn apply_message(&mut self, message: &RawMessage, found: Option<Slot>, now: Timestamp, tally: &mut Tally) {
-        let Some(subject) = parse_partitioned(message.subject.as_str()) else {
+    fn apply_message(
+        &mut self,
+        message: &RawMessage,
+        scope: Scope,
+        found: Option<Slot>,
+        now: Timestamp,
+        tally: &mut Tally,
+    ) {
+        let Some(subject) = located(&self.layout, message) else {
             self.dead_letter(message, None, &Reject::MalformedSubject, tally);
             return;
         };
         let Some(owned) = self.owned.get_mut(&subject.partition) else { return };
-        if message.sequence <= owned.applied {
+        if !owned.takes(message.sequence, scope) {
             return;
         }
         let encoding = if message.is_message_pack() { Encoding::MessagePack } else { Encoding::Json };
@@ -386,6 +417,13 @@ impl Worker {
             headers: message.headers.clone(),
         });
     }
+}
+
+/// A message's subject, with the partition in force whatever number the server gave it.
+fn located<'m>(layout: &Layout, message: &'m RawMessage) -> Option<PartitionedSubject<'m>> {
+    let mut subject = parse_partitioned(message.subject.as_str())?;
+    subject.partition = layout.of_message(subject.partition, message.sequence, subject.account, subject.token);
+    Some(subject)
 }
 
 /// The body may name the customer, but no other one than the subject; it must where the token is a hash, whether or not

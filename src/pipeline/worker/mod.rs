@@ -54,10 +54,9 @@ use crate::{
     },
     event::{
         ids::{CustomerId, PartitionId, StreamSequence},
-        subject,
         time::Timestamp,
     },
-    store::{leases::Lease, ledger::Ledger},
+    store::{leases::Lease, ledger::Ledger, partitioning::Layout},
     stream::{
         publisher::Publish,
         reader::{ReaderCounters, Reading},
@@ -156,6 +155,8 @@ pub struct Worker {
     tools: Tools,
     config: Config,
     policy: Policy,
+    /// How customers belong to partitions: what all that is owned was taken by.
+    layout: Layout,
     owned: BTreeMap<PartitionId, Owned>,
     /// Leases of partitions that are not taken over yet, and when to try again.
     gaining: Vec<Lease>,
@@ -200,6 +201,7 @@ impl Worker {
             readers,
             rules,
             warm: Warm::new(config.cache_bytes),
+            layout: Layout::new(config.partitions),
             owned: BTreeMap::new(),
             gaining: Vec::new(),
             gain_again: Instant::now(),
@@ -306,6 +308,9 @@ impl Worker {
             self.notice_silence(now)?;
         }
         self.forgetting.look_if_due(&self.tools.store);
+        if self.readers.may_filter(&self.layout, self.owned.values()) {
+            self.update_readers();
+        }
         self.start_checkpoint_if_due(now);
         // What waits for Postgres waits for progress.
         if self.pending == 0 && self.work.is_none() && !self.checkpointing.is_overdue() {
@@ -328,10 +333,16 @@ impl Worker {
     }
 
     async fn take_leases(&mut self, update: LeaseUpdate) {
+        let renumbered = self.layout.number != update.layout.number;
         for partition in update.lost {
             self.gaining.retain(|lease| lease.partition != partition);
-            self.drop_partition(partition, "another instance has taken it over");
+            let why = if renumbered { "the partitions were doubled" } else { "another instance has taken it over" };
+            self.drop_partition(partition, why);
         }
+        if renumbered {
+            info!(partitions = update.layout.number, "working by {} partitions", update.layout.number);
+        }
+        self.layout = update.layout;
         for partition in update.surplus {
             if let Some(owned) = self.owned.get_mut(&partition)
                 && !owned.releasing
@@ -349,7 +360,8 @@ impl Worker {
         let mut taken = 0;
         for lease in std::mem::take(&mut self.gaining) {
             let partition = lease.partition;
-            let taking = Owned::take_over(&lease, &self.tools, self.rules.hash(), self.policy, &self.outbox);
+            let (layout, hash) = (self.layout, self.rules.hash());
+            let taking = Owned::take_over(&lease, layout, &self.tools, hash, self.policy, &self.outbox);
             let outcome = tokio::time::timeout(TAKE_OVER_WITHIN, taking).await;
             match outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("nats did not answer in time"))) {
                 Ok(owned) => {
@@ -379,7 +391,7 @@ impl Worker {
             .filter(|(_, owned)| !owned.releasing)
             .map(|(partition, owned)| (*partition, owned.reading_from()))
             .collect();
-        self.readers.read(positions, self.config.partitions, &self.tools.instance);
+        self.readers.read(positions, &self.layout, &self.tools.instance);
     }
 
     fn drop_partition(&mut self, partition: PartitionId, why: &str) {
@@ -415,8 +427,7 @@ impl Worker {
 
     fn look_up(&self, question: &RiskQuestion) -> RiskAnswer {
         let Some((account, token)) = question.key.split_once('.') else { return RiskAnswer::NotHere };
-        let partition = subject::partition_of(account, token, self.config.partitions);
-        let Some(owned) = self.owned.get(&partition) else { return RiskAnswer::NotHere };
+        let Some(owned) = self.owned.get(&self.layout.of(account, token)) else { return RiskAnswer::NotHere };
         let now = self.now();
         if let Some(slot) = owned.engine.find(&question.key) {
             let Ok(customer) = CustomerId::parse(owned.engine.customer_id(slot)) else { return RiskAnswer::NotHere };

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tracing::{error, info, warn};
 
-use super::{super::outbox::OutboxSender, super::rulebook::RuleBook, Tools, forget::Forget};
+use super::{super::outbox::OutboxSender, super::rulebook::RuleBook, Tools, forget::Forget, readers::Scope};
 use crate::{
     engine::partition::{Partition, Policy},
     event::{
         ids::{Epoch, PartitionId, StreamSequence},
         time::Timestamp,
     },
-    store::{leases::Lease, states::DueRow},
+    store::{leases::Lease, partitioning::Layout, states::DueRow},
     stream::EVENTS,
     stream::reader::Guard,
 };
@@ -55,13 +55,14 @@ impl Owned {
     /// Takes a partition over where its last owner left it; `hash` names the rules in force.
     pub(super) async fn take_over(
         lease: &Lease,
+        layout: Layout,
         tools: &Tools,
         hash: String,
         policy: Policy,
         outbox: &OutboxSender,
     ) -> anyhow::Result<Self> {
         let (applied, stream_created) = guard_against_rollback(lease, tools).await?;
-        outbox.resume(lease.partition, lease.epoch);
+        outbox.resume(lease.partition, lease.epoch, layout);
         let rescore = lease.watermark.0 > 0 && lease.rules_hash.as_deref() != Some(hash.as_str());
         if rescore {
             info!(partition = %lease.partition, "stored scores were made by other rules: scoring {} anew", lease.partition);
@@ -99,6 +100,12 @@ impl Owned {
             self.applied = sequence;
             self.applied_at = stored_at;
         }
+    }
+
+    /// A message of a reader is still to be applied. What is handed over takes nothing from readers of everything: they may
+    /// have begun behind it.
+    pub(super) fn takes(&self, sequence: StreamSequence, scope: Scope) -> bool {
+        sequence > self.applied && !(self.releasing && scope == Scope::All)
     }
 
     /// The table does not say yet how far memory has come.

@@ -1,7 +1,8 @@
 //! Which consumers read for the owned partitions, each in a task of its own that hands over batches.
 //!
 //! Whoever owns all partitions reads the whole stream through one unfiltered consumer, the cheapest way for the server;
-//! whoever shares them reads each through its own filter.
+//! whoever shares them reads each through its own filter. While the stream's numbers cannot be relied upon, because the
+//! partitions are being doubled, everybody reads everything.
 
 use std::{
     collections::BTreeMap,
@@ -11,13 +12,14 @@ use std::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Tools, owned::ReadingFrom};
+use super::{Owned, Tools, owned::ReadingFrom};
 use crate::{
     event::ids::PartitionId,
     pipeline::{
         mutant::{Mutant, Mutants},
         tasks::Tasks,
     },
+    store::partitioning::Layout,
     stream::{
         EVENTS,
         reader::{Batches, RawMessage, ReadBatch, ReaderConfig, ReaderCounters, ReaderError, Reading},
@@ -30,7 +32,7 @@ const BATCHES_AHEAD: usize = 2;
 /// What one consumer brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Scope {
-    /// The whole stream.
+    /// The whole stream, for all partitions but those that are being handed over: it may have begun behind them.
     All,
     /// One partition.
     One(PartitionId),
@@ -78,6 +80,8 @@ pub(super) struct Readers {
     counters: Arc<ReaderCounters>,
     batch: usize,
     active: BTreeMap<Scope, Active>,
+    /// Everything is read although not all is ours.
+    unfiltered: bool,
     generation: u64,
     sender: mpsc::Sender<Read>,
     receiver: mpsc::Receiver<Read>,
@@ -94,6 +98,7 @@ impl Readers {
             counters: Arc::clone(&tools.readers),
             batch,
             active: BTreeMap::new(),
+            unfiltered: false,
             generation: 0,
             sender,
             receiver,
@@ -117,9 +122,10 @@ impl Readers {
     }
 
     /// Reads for exactly these partitions from now on.
-    pub(super) fn read(&mut self, positions: BTreeMap<PartitionId, ReadingFrom>, partitions: u16, instance: &str) {
+    pub(super) fn read(&mut self, positions: BTreeMap<PartitionId, ReadingFrom>, layout: &Layout, instance: &str) {
         let mut wanted: BTreeMap<Scope, BTreeMap<PartitionId, ReadingFrom>> = BTreeMap::new();
-        let all = positions.len() == usize::from(partitions);
+        self.unfiltered = !positions.values().all(|from| layout.may_filter_after(from.applied));
+        let all = positions.len() == usize::from(layout.number) || self.unfiltered;
         for (partition, from) in positions {
             let scope = if all { Scope::All } else { Scope::One(partition) };
             wanted.entry(scope).or_default().insert(partition, from);
@@ -140,6 +146,11 @@ impl Readers {
                 self.start(scope, &from, instance, epochs);
             }
         }
+    }
+
+    /// What is read unfiltered for want of numbers can be filtered by now.
+    pub(super) fn may_filter<'a>(&self, layout: &Layout, mut owned: impl Iterator<Item = &'a Owned>) -> bool {
+        self.unfiltered && owned.all(|owned| layout.may_filter_after(owned.applied))
     }
 
     /// Reads no more.

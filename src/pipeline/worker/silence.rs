@@ -84,10 +84,10 @@ impl Worker {
         let Some(owned) = self.owned.get_mut(&partition) else { return };
         owned.engine.extend_due_horizon(horizon);
         owned.due_wanted = None;
-        let store = self.tools.store.clone();
+        let (store, layout) = (self.tools.store.clone(), self.layout);
         let loading: DueLoading = Box::pin(async move {
             let mut rows: Vec<DueRow> = Vec::new();
-            let of = [partition];
+            let of = layout.labels(partition);
             loop {
                 let page =
                     retry("look for due customers", || store.load_due(&of, horizon.hour() - 1, rows.last(), DUE_PAGE))
@@ -95,6 +95,7 @@ impl Worker {
                 let full = page.len() >= DUE_PAGE;
                 rows.extend(page);
                 if !full {
+                    rows.retain(|row| layout.of(row.account.as_str(), &row.token) == partition);
                     return Ok((partition, rows));
                 }
             }
@@ -116,10 +117,11 @@ impl Worker {
         let after = owned.sweep.clone().flatten();
         let from = after.clone();
         let store = self.tools.store.clone();
+        let labels = self.layout.labels(partition);
         let loading = Box::pin(async move {
             retry("load customers to score anew", || {
                 let after = after.as_ref().map(|(account, token)| (account.as_str(), token.as_str()));
-                store.load_page(partition, after, SWEEP_AT_ONCE)
+                store.load_page(&labels, after, SWEEP_AT_ONCE)
             })
             .await
             .map(|states| Known { states, ..Known::default() })
@@ -137,6 +139,9 @@ impl Worker {
     ) -> anyhow::Result<()> {
         let last = rows.last().map(|row| (row.account.to_string(), row.token.to_string()));
         let full = rows.len() >= SWEEP_AT_ONCE;
+        let layout = self.layout;
+        let ours = |row: &LoadedState| layout.of(row.account.as_str(), &row.token) == partition;
+        let rows: Vec<LoadedState> = rows.into_iter().filter(ours).collect();
         self.tools.metrics.rescored_customers.inc_by(rows.len() as u64);
         for row in rows {
             let Some((partition, slot)) = self.admit_row(row, now)? else { continue };

@@ -10,6 +10,7 @@ mod keys;
 mod checkpoints;
 mod outcomes;
 mod leases;
+mod partitioning;
 mod states;
 mod links;
 mod erasure;

@@ -78,7 +78,7 @@ async fn a_partition_is_swept_in_pages_by_key() {
     let mut found: Vec<(String, String)> = Vec::new();
     loop {
         let after = found.last().map(|(account, token)| (account.as_str(), token.as_str()));
-        let page = store.load_page(PartitionId(0), after, 7).await.unwrap();
+        let page = store.load_page(&[PartitionId(0)], after, 7).await.unwrap();
         if page.is_empty() {
             break;
         }

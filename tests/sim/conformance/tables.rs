@@ -13,6 +13,7 @@ use churnd::{
         checkpoint::{CheckpointWrite, PartWrite},
         leases::{Leases, Role, Target},
         ledger::{Ledger, Membership},
+        partitioning::Layout,
     },
 };
 use expect_test::expect;
@@ -184,9 +185,9 @@ async fn states(ledger: &dyn Ledger) {
     let names = |rows: &[churnd::store::states::LoadedState]| {
         rows.iter().map(|row| row.token.to_string()).collect::<Vec<_>>().join(" ")
     };
-    let page = ledger.load_page(PartitionId(1), None, 3).await.unwrap();
-    let rest = ledger.load_page(PartitionId(1), Some(("acme", "c")), 30).await.unwrap();
-    let none = ledger.load_page(PartitionId(0), None, 30).await.unwrap();
+    let page = ledger.load_page(&[PartitionId(1)], None, 3).await.unwrap();
+    let rest = ledger.load_page(&[PartitionId(1)], Some(("acme", "c")), 30).await.unwrap();
+    let none = ledger.load_page(&[PartitionId(0)], None, 30).await.unwrap();
     writeln!(told, "pages: {} | {} | {}", names(&page), names(&rest), names(&none)).unwrap();
     let (of, hour) = ([PartitionId(0), PartitionId(1)], Timestamp::from_millis(T).hour());
     let due = ledger.load_due(&of, hour + 1, None, 3).await.unwrap();
@@ -281,8 +282,11 @@ async fn scores(ledger: &dyn Ledger) {
     let mut one = part(1, 1, 8, 9);
     one.checkpoint.scores = vec![score("a", 1, 5), score("b", 2, 1), score("a", 3, 2)];
     assert_eq!(store(ledger, &write(vec![one])).await, "stands");
-    assert_eq!(ledger.last_score_at(PartitionId(1)).await.unwrap(), Some(Timestamp::from_millis(T + 120_000)));
-    assert_eq!(ledger.last_score_at(PartitionId(0)).await.unwrap(), None);
+    assert_eq!(
+        ledger.last_score_at(Layout::new(3), PartitionId(1)).await.unwrap(),
+        Some(Timestamp::from_millis(T + 120_000))
+    );
+    assert_eq!(ledger.last_score_at(Layout::new(3), PartitionId(0)).await.unwrap(), None);
     let mut told = String::new();
     for since in [0, 2, 6] {
         let since = Timestamp::from_millis(T + since * 60_000);
