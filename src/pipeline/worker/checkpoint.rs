@@ -39,6 +39,9 @@ const BURIALS_AT_MOST: usize = 2_000;
 const LETTER_OVERHEAD: usize = 1_000;
 /// How long to wait before dead letters are tried again.
 const BURY_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// What stands for the rules' hash while stored scores are made by different ones: no owner takes it for its own, not even
+/// one that works by the rules of before.
+const MIXED_RULES: &str = "mixed";
 /// A watermark that moved over other partitions' messages alone is stored this often.
 const QUIET_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -178,7 +181,7 @@ impl Worker {
                 to: owned.applied,
                 to_time: owned.applied_at,
                 stream_created: owned.stream_created,
-                rules_hash: owned.rules_hash.clone().filter(|_| owned.sweep.is_none()),
+                rules_hash: if owned.sweep.is_none() { owned.rules_hash.clone() } else { Some(MIXED_RULES.to_owned()) },
                 checkpoint,
                 forgotten,
                 unwanted: owned.forget.take_unwanted(),
