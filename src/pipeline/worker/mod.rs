@@ -349,6 +349,8 @@ impl Worker {
             {
                 info!(partition = %partition, "handing {partition} over to another instance");
                 owned.releasing = true;
+                // Where nothing else is owned nothing is read any more, and nothing else would ask for the checkpoint.
+                self.checkpointing.note_change();
             }
         }
         self.gaining.extend(update.gained);
