@@ -85,7 +85,8 @@ pub struct Leases {
     pub surplus: Vec<PartitionId>,
     /// How customers belong to partitions, as all that is held was taken by.
     pub layout: Layout,
-    /// The share is larger than what is held: others are still to give something up.
+    /// The share is larger than what is held: others, all of them alive, are still to give something up. Who seems dead is
+    /// looked at again in an ordinary round, or a connection that is lost for a moment would cost everything.
     pub wanting: bool,
     /// For how long nobody else takes what is held, counted from before the round was asked for. Beyond it take no new
     /// work until a round succeeds; writes are refused if somebody took over.

@@ -217,7 +217,7 @@ impl Session {
             lost: lost(&before, &mine.held),
             surplus: decision.surplus,
             layout,
-            wanting: held.len() < decision.share,
+            wanting: held.len() < decision.share && mine.memory.suspects.is_empty(),
             valid_for: remaining.min(self.store.lease()),
             held,
         })
@@ -228,8 +228,9 @@ impl Session {
         let lease = self.store.lease().as_secs_f64();
         let key = self.lock_key();
         tx.execute(HEARTBEAT, &[&self.id, &role.as_str(), &self.instance, &key, &lease]).await?;
-        let instances = tx.query(INSTANCES, &[&role.as_str()]).await?;
+        // In this order: whoever is seen to own something has shown before that it is alive, in the same transaction.
         let partitions = tx.query(PARTITIONS, &[&role.as_str()]).await?;
+        let instances = tx.query(INSTANCES, &[&role.as_str()]).await?;
         let instance = |row| {
             let row = RowReader { table: "instances", row };
             Ok(InstanceView {

@@ -640,7 +640,7 @@ impl Seat {
                 .collect(),
             surplus: decision.surplus,
             layout: Layout::new(partitions),
-            wanting: held.len() < decision.share,
+            wanting: held.len() < decision.share && standing.suspects.is_empty(),
             valid_for: lease,
             held,
         })
