@@ -124,7 +124,9 @@ impl NatsServer {
 
     /// Halts the server: it keeps its connections and answers nothing.
     pub fn freeze(&self) {
-        self.signal(Signal::SIGSTOP);
+        if let Some(process) = self.lock().as_ref() {
+            process.halt();
+        }
     }
 
     /// Lets a frozen server go on.

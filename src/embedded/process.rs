@@ -90,6 +90,16 @@ impl Process {
         send(self.pid, signal);
     }
 
+    /// Halts the process and waits until none of its threads runs any more.
+    pub(super) fn halt(&self) {
+        const AT_MOST: Duration = Duration::from_secs(5);
+        self.signal(Signal::SIGSTOP);
+        let halted = self.wait_for(AT_MOST, || is_halted(self.pid).then_some(()));
+        if halted.is_err() {
+            tracing::warn!(pid = self.pid.as_raw(), "the process did not halt in time");
+        }
+    }
+
     /// Looks with `probe` again and again until it finds something, the process ends or the time is up.
     pub(super) fn wait_for<T>(&self, within: Duration, mut probe: impl FnMut() -> Option<T>) -> Result<T, Missed> {
         /// Between two looks.
@@ -153,6 +163,16 @@ impl End {
 fn children_of(pid: Pid) -> Vec<Pid> {
     let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     listed.split_whitespace().filter_map(|child| child.parse().ok()).map(Pid::from_raw).collect()
+}
+
+/// All threads of a process are stopped, or it is gone.
+fn is_halted(pid: Pid) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state follows the name, which may itself hold brackets.
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 'Z', 'X']))
+    })
 }
 
 /// Spawns on a thread that lives as long as this process. The kernel sends the signal of the parent's death when the

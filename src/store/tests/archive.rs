@@ -26,7 +26,7 @@ pub(super) fn event(sequence: u64, stored_at: Timestamp) -> ArchivedEvent {
         partition: PartitionId(3),
         account: account("acme"),
         token: "a=00b".into(),
-        customer: Some(customer("a\0b")),
+        customer: Some(customer("a\u{1}b")),
         name: "lo\0gin".to_owned(),
         event_id: Some(format!("e{sequence}")),
         occurred_at: stored_at.plus_millis(-5),

@@ -207,7 +207,7 @@ async fn a_state_that_is_not_there_after_all_is_inserted() {
 #[tokio::test]
 async fn odd_customer_ids_are_stored_and_found_as_they_are() {
     let (_database, store) = with_partitions(1).await;
-    let odd = ["a\0b", "\0", "a\u{FFFF}0b", "{\"a\":'b'}", "ü €", "=41", " ", "\\N"];
+    let odd = ["a\u{1}b", "\u{1}", "a\u{FFFF}0b", "{\"a\":'b'}", "ü €", "=41", " ", "\\N"];
     let write = write_of(0, 1, |checkpoint| {
         checkpoint.states = odd.iter().map(|id| state(id)).collect();
         checkpoint.scores = odd.iter().map(|id| score(id, hours(1), 50)).collect();

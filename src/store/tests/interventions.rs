@@ -49,14 +49,14 @@ async fn nothing_is_done_about_a_customer_who_was_erased() {
 async fn an_intervention_begins_once_and_ends_once() {
     let (_database, store) = Database::migrated().await;
     let (acme, other) = (account("acme"), account("other"));
-    let id = customer("a\0b");
+    let id = customer("a\u{1}b");
     let token = subject::encode(&id);
     let first = new(1, &id, &token, 1);
     assert!(store.open_intervention(&acme, &first).await.unwrap());
     assert!(!store.open_intervention(&acme, &NewIntervention { action: "other", ..first.clone() }).await.unwrap());
     assert!(store.open_intervention(&other, &first).await.unwrap(), "ids are an account's own");
     let stored = store.intervention(&acme, first.id).await.unwrap().unwrap();
-    assert_eq!((stored.action.as_str(), stored.customer.as_str(), stored.outcome), ("ca\0ll", "a\0b", None));
+    assert_eq!((stored.action.as_str(), stored.customer.as_str(), stored.outcome), ("ca\0ll", "a\u{1}b", None));
 
     let closing = |outcome, note| Closing {
         outcome,
