@@ -50,7 +50,7 @@ const FULL: Scale = Scale {
     turns: 3,
     latency_seconds: 10,
     outage_seconds: 300,
-    soak_seconds: 1_200,
+    soak_seconds: 900,
 };
 const QUICK: Scale = Scale {
     events: 100_000,

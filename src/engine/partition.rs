@@ -479,6 +479,11 @@ impl Partition {
         due
     }
 
+    /// How many notes of when somebody is due are held.
+    pub fn noted_due(&self) -> usize {
+        self.due.len()
+    }
+
     /// When the next scheduled customer is due.
     pub fn next_due(&self) -> Option<Timestamp> {
         self.due.peek().map(|Reverse((at, _))| *at)
@@ -486,6 +491,8 @@ impl Partition {
 
     /// Evaluates a customer in memory because silence made it due; later if history is being imported for it.
     pub fn evaluate_due(&mut self, slot: Slot, now: Timestamp) {
+        // Its note was taken out, also where the clock was set back meanwhile and it is due at the same instant again.
+        slot_mut(&mut self.slots, slot.0).due_at = None;
         if slot_ref(&self.slots, slot.0).unsettled_since.is_none() {
             self.evaluate(slot, now);
             self.mark_dirty(slot);
@@ -501,8 +508,10 @@ impl Partition {
         let mut scores = Vec::new();
         for slot in &dirty {
             let customer = slot_mut(&mut self.slots, *slot);
-            customer.due_at = customer.next_due(now, self.policy);
-            if let Some(at) = customer.due_at.filter(|at| *at < self.due_horizon) {
+            let next = customer.next_due(now, self.policy);
+            let noted = std::mem::replace(&mut customer.due_at, next);
+            // Busy customers are stored every second and due at the same instant for hours.
+            if let Some(at) = next.filter(|at| *at < self.due_horizon && noted != Some(*at)) {
                 self.due.push(Reverse((at, customer.key.clone())));
             }
             if std::mem::take(&mut customer.score_changed) {

@@ -42,6 +42,28 @@ fn partition() -> Partition {
 }
 
 #[test]
+fn customer_that_stays_due_at_the_same_instant_is_noted_once() {
+    let mut partition = partition();
+    let slot = admit(&mut partition, "acme", None);
+    apply(&mut partition, slot, &named("billing_page_view"), START);
+    let mut due = None;
+    for minute in 0..100 {
+        let at = START.plus_millis(minute * 60_000);
+        apply(&mut partition, slot, &named("report_created"), at);
+        due = partition.take_checkpoint(at).states[0].due_at;
+        partition.committed();
+    }
+    assert!(partition.noted_due() < 5, "{} notes of one customer", partition.noted_due());
+    // A clock that was ahead took the note out; set back again, the customer is due at the same instant as before.
+    let due = due.unwrap();
+    assert_eq!(partition.take_due(due, 10), [Box::from("a.acme")]);
+    let back = START.plus_millis(6_000_000);
+    partition.evaluate_due(slot, back);
+    assert_eq!(partition.take_checkpoint(back).states[0].due_at, Some(due));
+    assert_eq!(partition.take_due(due, 10), [Box::from("a.acme")]);
+}
+
+#[test]
 fn what_flips_between_an_evaluation_and_its_checkpoint_is_due_at_once() {
     let mut partition = partition();
     let slot = admit(&mut partition, "acme", None);
