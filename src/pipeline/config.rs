@@ -7,8 +7,9 @@ use serde::Deserialize;
 use super::worker::WAITING_BYTES_AT_MOST;
 use crate::engine::fleet;
 
-/// The program, its connections, HTTP, rules and what else does not grow.
-const BASE_BYTES: u64 = 64 << 20;
+/// The program, its connections, HTTP, rules, the archive's copies, what the allocator keeps for each thread, and what else does
+/// not grow.
+const BASE_BYTES: u64 = 96 << 20;
 /// A customer ready for scoring, with its key and its share of the tables.
 const RESIDENT_BYTES: u64 = 1_000;
 /// What a changed customer takes while its checkpoint is on its way: snapshot, score, reasons, and all of it encoded.
