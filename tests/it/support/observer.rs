@@ -128,6 +128,16 @@ impl<'a> Observer<'a> {
         Ok(messages.iter().filter_map(entry).collect())
     }
 
+    /// From now on the bucket keeps entries that were replaced.
+    pub(crate) async fn keep_replaced_scores(&self) -> Result<(), Trouble> {
+        let context = self.jetstream();
+        let bucket = context.get_stream("KV_churn_risk").await.map_err(|error| error.to_string())?;
+        let mut config = bucket.cached_info().config.clone();
+        config.max_messages_per_subject = 1_000;
+        context.update_stream(config).await.map_err(|error| error.to_string())?;
+        Ok(())
+    }
+
     /// The rows of a query.
     pub(crate) async fn rows(
         &self,
