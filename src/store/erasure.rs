@@ -177,8 +177,7 @@ impl Erased {
 const LINKED_TO: &str = "SELECT customer FROM stripe_links WHERE account = $1 AND stripe_customer = $2";
 const LINKS_OF: &str = "SELECT stripe_customer FROM stripe_links WHERE account = $1 AND customer = ANY ($2::text[])";
 const INSERT: &str = "INSERT INTO erasures (id, account, hash) VALUES ($1, $2, $3)
-    ON CONFLICT (account, hash) WHERE completed_at IS NULL DO NOTHING";
-const UNDER_WAY: &str = "SELECT id FROM erasures WHERE account = $1 AND hash = $2 AND completed_at IS NULL";
+    ON CONFLICT (account, hash) WHERE completed_at IS NULL DO UPDATE SET hash = excluded.hash RETURNING id";
 const INSERT_CUSTOMERS: &str = "
     INSERT INTO erasure_customers (erasure, account, token, customer)
     SELECT $1, $2, * FROM unnest($3::text[], $4::text[]) ON CONFLICT (erasure, token) DO NOTHING";
@@ -248,12 +247,9 @@ impl Store {
             }
             let mut customers = BTreeSet::from([customer.clone()]);
             customers.extend(links_of(&tx, account, &[customer]).await?);
-            let inserted = tx.execute(INSERT, &[&id, &account.as_str(), &hash]).await?;
-            let id = match tx.query(UNDER_WAY, &[&account.as_str(), &hash]).await?.first() {
-                Some(row) => row.get("id"),
-                None if inserted > 0 => id,
-                None => return Err(StoreError::unavailable("take on an erasure", "one was done at this moment")),
-            };
+            // One that is under way stays so until this is committed.
+            let rows = tx.query(INSERT, &[&id, &account.as_str(), &hash]).await?;
+            let id = rows.first().map_or(id, |row| row.get("id"));
             self.add_customers(&tx, id, account, &customers).await?;
             Ok(Requested::Accepted(id))
         })

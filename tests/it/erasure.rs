@@ -413,6 +413,27 @@ async fn an_erasure_whose_daemon_is_killed_in_its_midst_is_finished_by_the_next(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_claim_is_renewed_while_a_slow_statement_holds_the_erasure() {
+    let cluster = Cluster::start().await;
+    let (feed, observer) = (Feed::open(&cluster).await, Observer::of(&cluster).await);
+    let one = daemon(&cluster, "one").start().await;
+    let key = secret_key(&cluster, ACCOUNT).await;
+    feed.send_all(vec![crate::support::feed::event("slow", &json!({"event": "payment_failed"}))]).await;
+    quiet(&observer).await;
+    // Longer than a claim goes without being renewed.
+    for sql in [
+        "CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(4); RETURN NULL; END'",
+        "CREATE TRIGGER be_slow AFTER UPDATE OF state ON erasures FOR EACH ROW WHEN (new.state = 'checking')
+            EXECUTE FUNCTION be_slow()",
+    ] {
+        observer.rows(sql, &[]).await.unwrap();
+    }
+    let id = erase(&one, &key, "slow").await;
+    completed(&one, &key, &id).await;
+    assert_eq!(counted(&one, "churnd_errors_total{component=\"erasure\",kind=\"unavailable\"}").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_instances_erase_customers_whose_events_still_flow_and_touch_no_others() {
     const EVENTS: usize = 12_000;
     const CUSTOMERS: usize = 300;

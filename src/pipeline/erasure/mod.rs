@@ -152,13 +152,19 @@ impl Eraser {
         if jobs.is_empty() {
             return Ok(());
         }
-        let mut keep = tokio::time::interval(CLAIM / 3);
-        let mut working = std::pin::pin!(self.work_on(me, jobs));
+        // Both go on side by side: the work may hold the very row that the other waits for.
+        tokio::select! {
+            worked = self.work_on(me, jobs) => worked,
+            lost = self.keep(me) => lost,
+        }
+    }
+
+    /// Renews a claim for as long as that can be done.
+    async fn keep(&self, me: Uuid) -> Result<(), Failure> {
+        let mut often = tokio::time::interval(CLAIM / 3);
         loop {
-            tokio::select! {
-                worked = &mut working => return worked,
-                _ = keep.tick() => self.store.keep_erasures(me, CLAIM).await?,
-            }
+            often.tick().await;
+            self.store.keep_erasures(me, CLAIM).await?;
         }
     }
 
