@@ -22,7 +22,7 @@ use tracing::{debug, warn};
 
 use super::{
     mutant::{Mutant, Mutants},
-    scores::{Score, Scores},
+    scores::{GivenBack, Score, Scores},
 };
 use crate::{
     engine::checkpoint::{OutboxRow, ScoreRow},
@@ -78,6 +78,7 @@ pub struct OutboxSender {
     queue: mpsc::Sender<Order>,
     behind: Arc<AtomicBool>,
     resumed: Arc<Mutex<Vec<Resumed>>>,
+    given_back: GivenBack,
 }
 
 /// Publishes what the worker hands over.
@@ -129,6 +130,11 @@ impl OutboxSender {
         self.resumed.lock().expect("no holder of this lock panics").push((partition, (epoch, layout)));
         self.behind.store(true, Ordering::Release);
     }
+
+    /// A partition is given back: what is not told yet is left to whoever takes it.
+    pub(crate) fn give_back(&self, partition: PartitionId, epoch: Epoch) {
+        self.given_back.note(partition, epoch);
+    }
 }
 
 impl Outbox {
@@ -143,10 +149,15 @@ impl Outbox {
         let (sender, queue) = mpsc::channel(QUEUE);
         let (published, marks) = mpsc::channel(QUEUE * 4);
         let behind = Arc::new(AtomicBool::new(false));
-        let resumed = Arc::default();
-        let inlet = OutboxSender { queue: sender, behind: Arc::clone(&behind), resumed: Arc::clone(&resumed) };
+        let (resumed, given_back) = (Arc::default(), GivenBack::default());
+        let inlet = OutboxSender {
+            queue: sender,
+            behind: Arc::clone(&behind),
+            resumed: Arc::clone(&resumed),
+            given_back: given_back.clone(),
+        };
         let owned = BTreeMap::new();
-        let scores = Scores::new(Arc::clone(&store), Arc::clone(&publisher), metrics.clone());
+        let scores = Scores::new(Arc::clone(&store), Arc::clone(&publisher), metrics.clone(), given_back);
         let outbox = Self { store, publisher, metrics, now, mutants, queue, behind, resumed, owned, scores, published };
         (outbox, inlet, marks)
     }

@@ -8,9 +8,9 @@
 //! Invariant: no put is accepted behind one of a later owner's.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -42,17 +42,37 @@ pub(super) struct Score {
     pub(super) value: RiskValue,
 }
 
+/// Partitions that were given back in good order, under which lease: who has them now puts what was left.
+#[derive(Clone, Debug, Default)]
+pub(super) struct GivenBack(Arc<Mutex<BTreeMap<PartitionId, Epoch>>>);
+
+impl GivenBack {
+    pub(super) fn note(&self, partition: PartitionId, epoch: Epoch) {
+        self.0.lock().expect("no holder of this lock panics").insert(partition, epoch);
+    }
+
+    fn holds(&self, (partition, epoch): (PartitionId, Epoch)) -> bool {
+        self.0.lock().expect("no holder of this lock panics").get(&partition).is_some_and(|given| *given >= epoch)
+    }
+}
+
 /// Puts scores into the bucket.
 pub(super) struct Scores {
     store: Arc<dyn Ledger>,
     publisher: Arc<dyn Publish>,
     metrics: Metrics,
+    given_back: GivenBack,
     revisions: Revisions,
 }
 
 impl Scores {
-    pub(super) fn new(store: Arc<dyn Ledger>, publisher: Arc<dyn Publish>, metrics: Metrics) -> Self {
-        Self { store, publisher, metrics, revisions: Revisions::default() }
+    pub(super) fn new(
+        store: Arc<dyn Ledger>,
+        publisher: Arc<dyn Publish>,
+        metrics: Metrics,
+        given_back: GivenBack,
+    ) -> Self {
+        Self { store, publisher, metrics, given_back, revisions: Revisions::default() }
     }
 
     /// Puts them all, but those of partitions that are not ours any more. `false` if that cannot be done now.
@@ -120,14 +140,13 @@ impl Scores {
         let owners = self.store.owners().await.map_err(|error| error.to_string())?;
         let engines = owners.iter().filter(|owner| owner.role == Role::Engine);
         let leases: HashSet<(PartitionId, Epoch)> = engines.map(|owner| (owner.partition, owner.epoch)).collect();
-        let all = known.len();
-        known.retain(|(score, _)| leases.contains(&score.lease));
-        let superseded = all - known.len();
-        if superseded > 0 {
-            debug!(scores = superseded, "{superseded} scores are left to those who own their partitions now");
-            self.metrics.fenced_writes.inc_by(superseded as u64);
+        let (ours, left): (Vec<_>, Vec<_>) = known.into_iter().partition(|(score, _)| leases.contains(&score.lease));
+        if !left.is_empty() {
+            debug!(scores = left.len(), "{} scores are left to those who own their partitions now", left.len());
+            let fenced = left.iter().filter(|(score, _)| !self.given_back.holds(score.lease)).count();
+            self.metrics.fenced_writes.inc_by(fenced as u64);
         }
-        Ok(known)
+        Ok(ours)
     }
 }
 

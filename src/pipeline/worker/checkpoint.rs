@@ -305,6 +305,7 @@ impl Worker {
         for (partition, epoch) in released {
             self.owned.remove(&partition);
             self.tools.metrics.partition_released(partition);
+            self.outbox.give_back(partition, epoch);
             self.releaser.release(partition, epoch);
             self.update_readers();
         }
