@@ -104,6 +104,8 @@ pub struct Owner {
     pub owner: Option<String>,
     /// How often it changed hands.
     pub epoch: Epoch,
+    /// Since when it belongs to this owner.
+    pub since: Option<Timestamp>,
     /// Until when the owner counts as alive.
     pub lease_until: Option<Timestamp>,
     /// The lease is over by the database's clock, or there is none.
@@ -222,14 +224,22 @@ fn disconnected(view: &View, me: Uuid) -> HashSet<Uuid> {
     owners.chain(known).filter(|session| *session != me && !connected.contains(session)).collect()
 }
 
-const OWNERS: &str = "SELECT role, id, owner, epoch, lease_until, coalesce(lease_until <= clock_timestamp(), true) AS expired,
+const OWNERS: &str = "SELECT role, id, owner, epoch, taken_at, lease_until, coalesce(lease_until <= clock_timestamp(), true) AS expired,
     watermark, watermark_time, rules_hash, received, applied, duplicate, late, dead, suppressed FROM partitions ORDER BY role DESC, id";
+const LIVING: &str = "SELECT instance || '/' || session AS owner FROM instances
+    WHERE role = $1 AND heartbeat_until > clock_timestamp() ORDER BY 1";
 
 impl Store {
     /// Who owns what and how far each is, as of now.
     pub async fn owners(&self) -> Result<Vec<Owner>, StoreError> {
         let rows = self.statement("list the owners", OWNERS, &[]).await?;
         rows.iter().map(|row| read_owner(&RowReader { table: "partitions", row })).collect()
+    }
+
+    /// The instances that are alive and share partitions in a role, as `<instance>/<session>`.
+    pub async fn living(&self, role: Role) -> Result<Vec<String>, StoreError> {
+        let rows = self.statement("list the instances", LIVING, &[&role.as_str()]).await?;
+        rows.iter().map(|row| RowReader { table: "instances", row }.get("owner")).collect()
     }
 }
 
@@ -243,6 +253,7 @@ fn read_owner(row: &RowReader<'_>) -> Result<Owner, StoreError> {
         partition: row.partition("id")?,
         owner: row.get("owner")?,
         epoch: Epoch(row.number("epoch")?),
+        since: row.optional_time("taken_at")?,
         lease_until: row.optional_time("lease_until")?,
         expired: row.get("expired")?,
         watermark: StreamSequence(row.number("watermark")?),

@@ -78,6 +78,9 @@ async fn partitions_are_doubled_twice_under_load_while_everybody_is_killed_or_as
         two.kill();
     };
     tokio::join!(feed.send_all(parts.next().unwrap()), splitting);
+    let told = doctor(&cluster).await;
+    assert!(told.contains("doubling to 32 partitions is not over"), "{told}");
+    assert!(told.contains("(at most, while partitions are doubled)"), "{told}");
     let mut two = instance(&cluster, "two").start().await;
     // The stream numbers anew in the midst of the flow, and who places events by the old numbers is killed.
     let numbering = async {
@@ -124,6 +127,8 @@ async fn partitions_are_doubled_twice_under_load_while_everybody_is_killed_or_as
 
     owned(&observer, 64).await;
     observer.caught_up(SOON).await;
+    let told = doctor(&cluster).await;
+    assert!(told.contains("all 64 owned, by 2 instances\n") && told.contains("every event has been scored"), "{told}");
     let expected = Expected { histories: &traffic.histories, messages: traffic.messages(), as_of: until };
     let found = violations(&observer, &expected).await.unwrap();
     assert!(found.is_empty(), "{found:#?}");
@@ -139,6 +144,13 @@ async fn partitions_are_doubled_twice_under_load_while_everybody_is_killed_or_as
             "nothing was numbered {least} and more"
         );
     }
+}
+
+/// What the doctor says, whatever he finds.
+async fn doctor(cluster: &Cluster) -> String {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_churnd"));
+    let output = command.arg("doctor").envs(cluster.settings()).stdin(Stdio::null()).output().await.unwrap();
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Runs the command to 64 and kills it after the first line it says; `true` if it ended by itself.

@@ -90,10 +90,13 @@ async fn instances_come_and_go_and_are_killed_without_a_gap() {
     let mut three = tokio::join!(feed.send_all(parts.next().unwrap()), instance(&cluster, "three").start()).1;
     eventually(SOON, async || {
         let owners = observer.owners().await?;
-        let fair = owners.len() == 3 && owners.values().all(|count| (4..=6).contains(count));
+        let fair = owners.len() == 3 && owners.values().all(|count| (5..=6).contains(count));
         if fair { Ok(()) } else { Err(format!("{owners:?}")) }
     })
     .await;
+    let told = cluster.command(&["doctor"]).await;
+    assert!(told.contains("all 16 owned, by 3 instances\n"), "{told}");
+    assert!(told.contains("three: 5 (") || told.contains("three: 6 ("), "{told}");
 
     // A crash: the lease need not run out, the connection's end is enough.
     let killing = async {

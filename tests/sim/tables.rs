@@ -299,6 +299,7 @@ impl Tables {
             partition: PartitionId(*id),
             owner: row.owner.clone(),
             epoch: Epoch(row.epoch),
+            since: None,
             lease_until: row.lease_until,
             expired: row.lease_until.is_none_or(|until| until <= now),
             watermark: StreamSequence(row.watermark),

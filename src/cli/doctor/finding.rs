@@ -12,6 +12,9 @@ pub(super) struct Finding {
     area: &'static str,
     status: Status,
     text: String,
+    /// One by one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    details: Vec<String>,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
@@ -32,17 +35,23 @@ pub(super) struct Findings(Vec<Finding>);
 impl Finding {
     /// As it should be.
     pub(super) fn fine(area: &'static str, text: impl Into<String>) -> Self {
-        Self { area, status: Status::Ok, text: text.into(), next: None }
+        Self { area, status: Status::Ok, text: text.into(), details: Vec::new(), next: None }
     }
 
     /// Worth knowing; nothing is broken.
     pub(super) fn note(area: &'static str, text: impl Into<String>) -> Self {
-        Self { area, status: Status::Note, text: text.into(), next: None }
+        Self { area, status: Status::Note, text: text.into(), details: Vec::new(), next: None }
     }
 
     /// Wrong.
     pub(super) fn fault(area: &'static str, text: impl Into<String>, next: impl Into<String>) -> Self {
-        Self { area, status: Status::Fault, text: text.into(), next: Some(next.into()) }
+        Self { area, status: Status::Fault, text: text.into(), details: Vec::new(), next: Some(next.into()) }
+    }
+
+    /// The same with lines of its own for each part.
+    pub(super) fn with_details(mut self, details: Vec<String>) -> Self {
+        self.details = details;
+        self
     }
 
     /// The same with what to do next.
@@ -79,6 +88,9 @@ impl Findings {
             };
             let mark = if colored { format!("\x1b[{color}m{mark}\x1b[0m") } else { mark.to_owned() };
             output::line(format!("{mark} {:<11} {}", finding.area, finding.text))?;
+            for detail in &finding.details {
+                output::line(format!("{:14}{detail}", ""))?;
+            }
             if let Some(next) = &finding.next {
                 output::line(format!("{:14}→ {next}", ""))?;
             }

@@ -4,8 +4,9 @@
 //! away does not hide what is wrong with the other.
 
 mod finding; // one thing that was looked at
+mod lag; // what waits to be scored
 mod nats; // the server and its streams
-mod partitions; // owners, lag, watermarks
+mod partitions; // owners, watermarks
 mod postgres; // the server, its tables, what waits in them
 
 use anyhow::bail;

@@ -1,19 +1,14 @@
-//! Partitions: who owns them, how far each is behind the stream, and whether the stream is still the one that was read.
+//! Partitions: who owns them since when, whether they are shared evenly, and whether the stream is still the one that was read.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeMap;
 
-use anyhow::Context as _;
-use async_nats::jetstream::{
-    Context,
-    consumer::{AckPolicy, DeliverPolicy, pull},
-    stream::Stream,
-};
+use async_nats::jetstream::Context;
 
-use super::Finding;
+use super::{Finding, lag};
 use crate::{
     cli::output,
     store::{
-        Store,
+        Store, StoreError,
         leases::{Owner, Role},
     },
     stream::{
@@ -22,58 +17,85 @@ use crate::{
     },
 };
 
-/// A backlog that deserves a word.
-const MUCH: u64 = 10_000;
-
 /// Looks at all partitions; without NATS only at their owners.
 pub(super) async fn look(store: &Store, context: Option<&Context>) -> Vec<Finding> {
     let owners = match store.owners().await {
         Ok(owners) => owners,
-        Err(error) => {
-            let text = format!("{:#}", anyhow::Error::new(error));
-            return vec![Finding::fault("partitions", text, "look at Postgres' log")];
-        }
+        Err(error) => return vec![unknown(error)],
     };
     let engine: Vec<&Owner> = owners.iter().filter(|owner| owner.role == Role::Engine).collect();
     if engine.is_empty() {
         let next = "start `churnd run` with the role engine";
         return vec![Finding::fault("partitions", "no churnd has scored anything with this database yet", next)];
     }
-    let mut findings = vec![ownership(&engine)];
+    let layout = match store.layout().await {
+        Ok(layout) => layout.unwrap_or_default(),
+        Err(error) => return vec![unknown(error)],
+    };
+    let living = match store.living(Role::Engine).await {
+        Ok(living) => living,
+        Err(error) => return vec![unknown(error)],
+    };
+    let mut findings = vec![ownership(&engine, &living)];
+    if layout.is_changing() {
+        let text = format!("doubling to {} partitions is not over", layout.number);
+        let next =
+            format!("see that `churnd partitions {0}` runs, or run it again: it goes on where it was", layout.number);
+        findings.push(Finding::note("partitions", text).with_next(next));
+    }
     findings.extend(archive(&owners));
     if let Some(context) = context {
         findings.extend(watermarks(context, &engine).await);
-        findings.push(lag(context, &engine).await.unwrap_or_else(|error| {
-            Finding::fault(
-                "lag",
-                format!("cannot be found out: {error:#}"),
-                "run `churnd doctor` again; look at NATS' log",
-            )
-        }));
+        findings.push(lag::look(context, &layout, &engine).await);
     }
     findings
 }
 
-fn ownership(engine: &[&Owner]) -> Finding {
-    let free: Vec<String> =
-        engine.iter().filter(|owner| owner.expired).map(|owner| owner.partition.0.to_string()).collect();
-    if free.is_empty() {
-        let instances: BTreeSet<&str> =
-            engine.iter().filter_map(|owner| owner.owner.as_deref()).map(instance).collect();
-        let names: Vec<&str> = instances.into_iter().collect();
-        return Finding::fine("partitions", format!("all {} owned, by {}", engine.len(), names.join(", ")));
+fn unknown(error: StoreError) -> Finding {
+    Finding::fault("partitions", format!("{:#}", anyhow::Error::new(error)), "look at Postgres' log")
+}
+
+/// Who has what, and whether instances that are up have as many as the others.
+fn ownership(engine: &[&Owner], living: &[String]) -> Finding {
+    let mut shares: BTreeMap<&str, Vec<&Owner>> = living.iter().map(|owner| (owner.as_str(), Vec::new())).collect();
+    let (free, owned): (Vec<&Owner>, Vec<&Owner>) = engine.iter().copied().partition(|owner| owner.expired);
+    for owner in owned {
+        shares.entry(owner.owner.as_deref().unwrap_or("nobody")).or_default().push(owner);
     }
-    let text = format!("{} of {} partitions have no owner: {}", free.len(), engine.len(), free.join(", "));
-    Finding::fault(
-        "partitions",
-        text,
-        "start `churnd run` with the role engine, or look at its log; what is free is taken within seconds",
-    )
+    let details = shares.iter().map(|(owner, share)| share_of(instance(owner), share)).collect();
+    if !free.is_empty() {
+        let names: Vec<String> = free.iter().map(|owner| owner.partition.to_string()).collect();
+        let text = format!("{} of {} have no owner: {}", free.len(), engine.len(), names.join(", "));
+        let next = "start `churnd run` with the role engine, or look at its log; what is free is taken within seconds";
+        return Finding::fault("partitions", text, next).with_details(details);
+    }
+    let most = shares.values().map(Vec::len).max().unwrap_or_default();
+    let least = shares.values().map(Vec::len).min().unwrap_or_default();
+    let instances = output::counted(shares.len() as u64, "instance");
+    let text = format!("all {} owned, by {instances}", engine.len());
+    if most - least > 1 {
+        let next = "run `churnd doctor` again: within a lease they are shared evenly; if not, look at the log of who has least";
+        return Finding::note("partitions", format!("{text}, unevenly")).with_next(next).with_details(details);
+    }
+    Finding::fine("partitions", text).with_details(details)
 }
 
 /// `<instance>/<session>`
 fn instance(owner: &str) -> &str {
     owner.split_once('/').map_or(owner, |(instance, _)| instance)
+}
+
+/// What an instance has, since when, and how often it changed hands.
+fn share_of(instance: &str, share: &[&Owner]) -> String {
+    let since = share.iter().filter_map(|owner| owner.since).min();
+    let epochs = share.iter().map(|owner| owner.epoch.0);
+    let (Some(first), Some(last)) = (epochs.clone().min(), epochs.max()) else {
+        return format!("{instance}: none");
+    };
+    let epochs = if first == last { format!("epoch {first}") } else { format!("epochs {first} to {last}") };
+    let since = since.map(|since| format!(", since {}", output::to_the_second(since))).unwrap_or_default();
+    let names: Vec<String> = share.iter().map(|owner| owner.partition.to_string()).collect();
+    format!("{instance}: {} ({}){since}, {epochs}", share.len(), names.join(" "))
 }
 
 fn archive(owners: &[Owner]) -> Option<Finding> {
@@ -112,53 +134,66 @@ async fn watermarks(context: &Context, engine: &[&Owner]) -> Vec<Finding> {
     findings
 }
 
-async fn lag(context: &Context, engine: &[&Owner]) -> anyhow::Result<Finding> {
-    let stream = context.get_stream(EVENTS).await.context("looking at the stream")?;
-    let first = stream.cached_info().state.first_sequence;
-    let (mut behind, mut missed) = (Vec::new(), 0);
-    for owner in engine {
-        let waiting = pending(&stream, owner).await?;
-        if waiting > 0 {
-            behind.push((waiting, owner.partition));
-            missed = missed.max(first.saturating_sub(owner.watermark.0 + 1));
-        }
-    }
-    let total: u64 = behind.iter().map(|(waiting, _)| waiting).sum();
-    if missed > 0 {
-        let text =
-            format!("{EVENTS} begins {missed} messages after the place where scoring stands: what was between is lost");
-        let next = "raise max_age and max_bytes of the stream, and keep churnd running; import the lost events again";
-        return Ok(Finding::fault("lag", text, next));
-    }
-    behind.sort_unstable_by(|left, right| right.cmp(left));
-    let worst: Vec<String> =
-        behind.iter().take(3).map(|(waiting, partition)| format!("{partition}: {waiting}")).collect();
-    Ok(match total {
-        0 => Finding::fine("lag", "every event has been scored"),
-        1..=MUCH => {
-            Finding::fine("lag", format!("{} on the way ({})", output::counted(total, "event"), worst.join(", ")))
-        }
-        _ => Finding::note("lag", format!("{total} events wait to be scored (most in {})", worst.join(", ")))
-            .with_next("run `churnd doctor` again: if the number does not fall, look at churnd's log"),
-    })
-}
-
-/// The events of a partition behind its watermark, counted by the server for a consumer that nobody reads.
-async fn pending(stream: &Stream, owner: &Owner) -> anyhow::Result<u64> {
-    let config = pull::Config {
-        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: owner.watermark.0 + 1 },
-        filter_subject: format!("churn.p.{}.>", owner.partition.0),
-        ack_policy: AckPolicy::None,
-        memory_storage: true,
-        num_replicas: 1,
-        inactive_threshold: Duration::from_secs(5),
-        ..pull::Config::default()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::checkpoint::Counters,
+        event::{
+            ids::{Epoch, PartitionId, StreamSequence},
+            time::Timestamp,
+        },
     };
-    let consumer = stream.create_consumer(config).await.context("counting with a consumer")?;
-    let info = consumer.cached_info();
-    let (waiting, name) = (info.num_pending, info.name.clone());
-    if let Err(error) = stream.delete_consumer(&name).await {
-        tracing::debug!("a consumer for counting is left to the server: {error}");
+
+    /// Partition for partition who owns it, `-` where nobody does, and who is up.
+    fn told(owners: &str, living: &str) -> Finding {
+        let owner = |(name, id): (char, u16)| Owner {
+            role: Role::Engine,
+            partition: PartitionId(id),
+            owner: (name != '-').then(|| format!("{name}/1")),
+            epoch: Epoch(u64::from(id) + 2),
+            since: Some(Timestamp::from_seconds(i64::from(id))),
+            lease_until: None,
+            expired: name == '-',
+            watermark: StreamSequence(0),
+            watermark_time: None,
+            rules_hash: None,
+            counters: Counters::default(),
+        };
+        let owners: Vec<Owner> = owners.chars().zip(0..).map(owner).collect();
+        let living: Vec<String> = living.chars().map(|name| format!("{name}/1")).collect();
+        ownership(&owners.iter().collect::<Vec<_>>(), &living)
     }
-    Ok(waiting)
+
+    fn details(lines: [&str; 2]) -> Vec<String> {
+        lines.map(str::to_owned).to_vec()
+    }
+
+    #[test]
+    fn who_owns_what_since_when() {
+        let shares = [
+            "a: 2 (p000 p001), since 1970-01-01T00:00:00Z, epochs 2 to 3",
+            "b: 1 (p002), since 1970-01-01T00:00:02Z, epoch 4",
+        ];
+        assert_eq!(
+            told("aab", "ab"),
+            Finding::fine("partitions", "all 3 owned, by 2 instances").with_details(details(shares))
+        );
+    }
+
+    #[test]
+    fn shares_that_are_not_even_are_told() {
+        let uneven = |told: &Finding| format!("{told:?}").contains("all 3 owned, by 2 instances, unevenly");
+        let idle = told("aaa", "ab");
+        assert!(uneven(&idle) && format!("{idle:?}").contains("b: none"), "{idle:?}");
+        assert!(!uneven(&told("aab", "ab")));
+        // Who died and was not succeeded yet still has its share.
+        assert!(!uneven(&told("aab", "a")));
+    }
+
+    #[test]
+    fn partitions_that_nobody_owns_are_a_fault() {
+        let told = format!("{:?}", told("a--", "a"));
+        assert!(told.contains("Fault") && told.contains("2 of 3 have no owner: p001, p002"), "{told}");
+    }
 }
