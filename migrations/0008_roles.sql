@@ -4,8 +4,8 @@
 -- engine's transactions say. Unset, no row of any account is there. Superusers and roles with BYPASSRLS are not held; the
 -- owner is (FORCE). Later migrations that add a table with an account end with SELECT churnd_guard_accounts().
 
--- The setting is looked up once per statement, not once per row.
-CREATE FUNCTION churnd_guard_accounts() RETURNS integer
+-- The setting is looked up once per statement, not once per row. Tables that others own are theirs to guard.
+CREATE FUNCTION churnd_guard_accounts(only_this text DEFAULT NULL) RETURNS integer
     LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -17,6 +17,8 @@ BEGIN
         FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
         WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
           AND (a.attname IN ('account', 'account_id') OR (c.relname = 'accounts' AND a.attname = 'id'))
+          AND c.relname = coalesce(only_this, c.relname)
+          AND c.relowner = (SELECT relowner FROM pg_class WHERE oid = 'accounts'::regclass)
           AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = 'of_the_account')
         ORDER BY c.relname
     LOOP
@@ -29,7 +31,7 @@ BEGIN
     END LOOP;
     RETURN guarded;
 END $$;
-REVOKE ALL ON FUNCTION churnd_guard_accounts() FROM PUBLIC;
+REVOKE ALL ON FUNCTION churnd_guard_accounts(text) FROM PUBLIC;
 
 -- As in 0001; a new day is guarded like the others before it is attached.
 CREATE OR REPLACE FUNCTION churnd_add_event_day(day date) RETURNS boolean
@@ -43,7 +45,7 @@ BEGIN
         RETURN false;
     END IF;
     EXECUTE format('CREATE TABLE %I (LIKE events INCLUDING ALL) WITH (autovacuum_vacuum_insert_scale_factor = 0.5)', child);
-    PERFORM churnd_guard_accounts();
+    PERFORM churnd_guard_accounts(child);
     EXECUTE format(
         'ALTER TABLE events ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
         child, day::text || ' 00:00:00+00', (day + 1)::text || ' 00:00:00+00');

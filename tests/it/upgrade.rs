@@ -81,7 +81,7 @@ async fn what_earlier_schemas_hold_is_read_and_scored_the_same() {
         assert_eq!(risks(&daemon, key.trim(), customers.iter()).await, expected, "schema {version}");
     }
     // And worked on: the stream is another one now, so it is read from its beginning.
-    let _daemon = Daemon::start(&cluster, "two").await;
+    let mut daemon = Daemon::start(&cluster, "two").await;
     let (feed, observer) = (Feed::open(&cluster).await, Observer::of(&cluster).await);
     feed.event(&customers[0], &json!({"event": "payment_failed", "id": "of-the-new-version"})).await;
     // The watermarks are those of the stream before, so they tell nothing yet.
@@ -90,6 +90,7 @@ async fn what_earlier_schemas_hold_is_read_and_scored_the_same() {
         risk => Err(risk.to_string()),
     })
     .await;
+    assert_eq!(daemon.stop().await.code(), Some(0), "{}", daemon.log().text());
     let names = observer.number("SELECT count(*) FROM customer_states").await.unwrap();
     assert_eq!(usize::try_from(names).unwrap(), customers.len(), "the customer is the one that was there");
 }
@@ -322,5 +323,11 @@ async fn earlier(cluster: &Cluster, name: &str, version: u32) {
             SELECT {columns} FROM json_populate_recordset(NULL::{table}, $1)"
         );
         to.execute(&insert, &[&rows]).await.unwrap_or_else(|error| panic!("{table}: {error:?}"));
+    }
+    let sequences = "SELECT format('SELECT setval(%L, max(%I)) FROM %I', pg_get_serial_sequence(c.relname, a.attname), a.attname, c.relname)
+        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = relnamespace
+        WHERE nspname = 'public' AND a.attidentity <> '' AND relkind IN ('r', 'p') AND NOT relispartition";
+    for advance in to.query(sequences, &[]).await.unwrap().iter().map(|row| row.get::<_, String>(0)) {
+        to.batch_execute(&advance).await.unwrap();
     }
 }

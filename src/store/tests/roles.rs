@@ -138,7 +138,7 @@ async fn no_account_sees_or_touches_rows_of_another_in_any_table() {
     }
     let standing = roles.app.standing().await.unwrap();
     assert!(!standing.is_unbound && !standing.may_change_tables && standing.unguarded == 0, "{standing:?}");
-    roles.admin.run("CREATE TABLE forgotten (account text)").await;
+    roles.owner.run("CREATE TABLE forgotten (account text)").await;
     assert_eq!(roles.app.standing().await.unwrap().unguarded, 1);
     let standing = roles.admin.standing().await.unwrap();
     assert!(standing.is_unbound && standing.may_change_tables, "{standing:?}");
@@ -236,7 +236,10 @@ async fn roles_can_do_their_work_and_nothing_else() {
         assert!(format!("{refused:?}").contains("42501"), "{statement}: {refused:?}");
     }
     assert_eq!(roles.reader.ask("SELECT count(*) FROM customer_states").await, "0");
+    // A table of somebody else's in the same schema is in nobody's way.
+    roles.admin.run("CREATE TABLE theirs (account text)").await;
     assert_eq!(roles.app.ask("SELECT churnd_add_event_day(current_date)").await, "t");
+    assert_eq!(roles.app.standing().await.unwrap().unguarded, 0);
     assert_eq!(roles.app.ask("SELECT churnd_drop_event_days(current_date + 1)").await, "1");
     // What a later migration adds is there at once.
     roles.owner.run("CREATE TABLE later (account text); SELECT churnd_guard_accounts()").await;

@@ -436,7 +436,7 @@ INSERT INTO public.schema_migrations VALUES
 	(1, 'initial', '26345276a41b5d25e15f033c1f0c00e3c0b10661c1e564d25c161dc870c46234', '2026-11-23 02:38:15.515981+00');
 SELECT pg_catalog.setval('public.deliveries_id_seq', 1, false);
 SELECT pg_catalog.setval('public.outbox_id_seq', 1, false);
-SELECT pg_catalog.setval('public.risk_scores_id_seq', 1, false);
+SELECT pg_catalog.setval('public.risk_scores_id_seq', 38, true);
 ALTER TABLE ONLY public.accounts
     ADD CONSTRAINT accounts_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY public.api_keys

@@ -522,7 +522,7 @@ INSERT INTO public.suppression_key VALUES
 	(true, '\x444271ca690e92b1689f5f66a5d7fe14b70634d4b410e619d131760dcce57419');
 SELECT pg_catalog.setval('public.deliveries_id_seq', 1, false);
 SELECT pg_catalog.setval('public.outbox_id_seq', 1, false);
-SELECT pg_catalog.setval('public.risk_scores_id_seq', 1, false);
+SELECT pg_catalog.setval('public.risk_scores_id_seq', 38, true);
 ALTER TABLE ONLY public.accounts
     ADD CONSTRAINT accounts_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY public.api_keys

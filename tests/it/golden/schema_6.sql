@@ -568,7 +568,7 @@ INSERT INTO public.suppression_key VALUES
 SELECT pg_catalog.setval('public.account_guards_id_seq', 1, false);
 SELECT pg_catalog.setval('public.deliveries_id_seq', 1, false);
 SELECT pg_catalog.setval('public.outbox_id_seq', 1, false);
-SELECT pg_catalog.setval('public.risk_scores_id_seq', 1, false);
+SELECT pg_catalog.setval('public.risk_scores_id_seq', 38, true);
 ALTER TABLE ONLY public.account_guards
     ADD CONSTRAINT account_guards_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY public.account_volume
