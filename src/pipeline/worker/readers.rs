@@ -15,10 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Owned, Tools, owned::ReadingFrom};
 use crate::{
     event::ids::PartitionId,
-    pipeline::{
-        mutant::{Mutant, Mutants},
-        tasks::Tasks,
-    },
+    pipeline::{mutant::Mutants, tasks::Tasks},
     store::partitioning::Layout,
     stream::{
         EVENTS,
@@ -180,7 +177,7 @@ impl Readers {
         config.batch = self.batch;
         #[cfg(feature = "mutants")]
         {
-            config.skips_gaps = self.mutants.has(Mutant::SkipGaps);
+            config.skips_gaps = self.mutants.has(crate::pipeline::mutant::Mutant::SkipGaps);
         }
         config.start_stored_at = first.applied_at;
         config.stream_created = first.stream_created;
