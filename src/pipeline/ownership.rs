@@ -72,6 +72,9 @@ pub struct Ownership {
     mutants: Mutants,
 }
 
+/// How often leases are renewed and looked for at the least; three times per lease where that is more often. What was given
+/// back, or whose owner was killed, waits that long for its next one.
+const EVERY: Duration = Duration::from_secs(1);
 /// How soon to look again for what others are to give up.
 const WANTING_AGAIN: Duration = Duration::from_millis(200);
 /// How often to look that soon, before it is left to the ordinary rounds.
@@ -86,7 +89,7 @@ impl Ownership {
     ) -> (Self, mpsc::Receiver<LeaseUpdate>, Releaser) {
         let (updates, receiver) = mpsc::channel(16);
         let (sender, commands) = mpsc::channel(COMMANDS);
-        let every = session.lease() / 3;
+        let every = EVERY.min(session.lease() / 3);
         let unreleased = Vec::new();
         let ownership = Self { session, role, every, layout: None, wanting: 0, updates, commands, unreleased, mutants };
         (ownership, receiver, Releaser(sender))
