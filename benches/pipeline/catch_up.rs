@@ -6,6 +6,7 @@ use super::{
     Scale,
     daemon::Daemon,
     load::Shape,
+    memory::{SMALL, SMALL_HOLDS, Settings},
     process,
     reader::{self, Drained},
     report::{Report, Target, median, number},
@@ -23,10 +24,15 @@ pub(crate) struct CaughtUp {
     pub(crate) cpu: f64,
     pub(crate) nats_cpu: f64,
     pub(crate) postgres_cpu: f64,
+    /// Of all of them.
     pub(crate) peak_mib: f64,
     /// Memory for each customer, beyond what the daemon holds without any.
     pub(crate) bytes_per_customer: f64,
     pub(crate) snapshot_bytes: f64,
+    /// What the database grew by, for each customer.
+    pub(crate) stored_per_customer: f64,
+    /// What Postgres wrote into its log ahead, for each event.
+    pub(crate) logged_per_event: f64,
 }
 
 /// Bare reader and daemon in turn on one stream.
@@ -36,7 +42,7 @@ pub(crate) async fn measure(site: &mut Site, scale: Scale, report: &mut Report) 
     let (mut drains, mut runs) = (Vec::new(), Vec::new());
     for turn in 1..=scale.turns {
         let drained = reader::drain(site, shape.events).await?;
-        let run = catch_up(site, shape).await?;
+        let run = catch_up(site, shape, 1).await?;
         say(&format!(
             "turn {turn}: bare reader {}/s, daemon {}/s, ratio {:.2}",
             number(shape.events as f64 / drained.seconds),
@@ -69,55 +75,90 @@ fn tell(shape: Shape, drains: &[Drained], runs: &[CaughtUp], report: &mut Report
     report.judge("snapshot, average bytes", of_runs(|run| run.snapshot_bytes), "B", Target::AtMost(300.0));
 }
 
-/// Catching up with ever more customers.
+/// Catching up with ever more customers, and with most of them out of memory.
 pub(crate) async fn measure_growth(site: &mut Site, scale: Scale, report: &mut Report) -> anyhow::Result<()> {
-    for customers in [scale.many_customers / 100, scale.many_customers / 10, scale.many_customers] {
-        let shape = Shape { events: scale.growth_events, customers };
-        site.fill(shape).await?;
-        let run = catch_up(site, shape).await?;
-        let (events, million) = (shape.events as f64, shape.events as f64 / 1e6);
-        let of = format!("{customers} customers");
-        report.tell(format!("{of}: events/s"), number(events / run.seconds));
-        report.tell(
-            format!("{of}: CPU s per million, daemon + nats + Postgres"),
-            format!("{:.2} + {:.2} + {:.2}", run.cpu / million, run.nats_cpu / million, run.postgres_cpu / million),
-        );
-        report.tell(format!("{of}: peak memory"), mib(run.peak_mib));
-        report.tell(format!("{of}: memory per customer"), format!("{} B", number(run.bytes_per_customer)));
+    let counts = [scale.many_customers / 100, scale.many_customers / 10, scale.many_customers, scale.most_customers];
+    for customers in counts {
+        let shape = Shape { events: scale.growth_events.max(customers as u64 * 2), customers };
+        grow(site, shape, &[], "", report).await?;
     }
+    let shape = Shape { events: scale.growth_events * 4, customers: SMALL_HOLDS * 10 };
+    grow(site, shape, SMALL, ", memory for a tenth", report).await
+}
+
+async fn grow(site: &mut Site, shape: Shape, settings: Settings, how: &str, report: &mut Report) -> anyhow::Result<()> {
+    site.fill(shape).await?;
+    let bytes_per_event = site.bytes_per_event().await?;
+    let run = catch_up_with(site, shape, 1, settings).await?;
+    let (events, million) = (shape.events as f64, shape.events as f64 / 1e6);
+    let of = format!("{} customers, {} events{how}", number(shape.customers as f64), number(events));
+    report.tell(format!("{of}: events/s"), number(events / run.seconds));
+    report.tell(
+        format!("{of}: CPU s per million, daemon + nats + Postgres"),
+        format!("{:.2} + {:.2} + {:.2}", run.cpu / million, run.nats_cpu / million, run.postgres_cpu / million),
+    );
+    report.tell(format!("{of}: peak memory"), mib(run.peak_mib));
+    report.tell(format!("{of}: memory per customer"), bytes(run.bytes_per_customer));
+    report.tell(format!("{of}: Postgres per customer"), bytes(run.stored_per_customer));
+    report.tell(format!("{of}: Postgres' log per event"), bytes(run.logged_per_event));
+    report.tell(format!("{of}: event in the stream"), bytes(bytes_per_event));
     Ok(())
 }
 
-/// Has a new daemon catch up with the stream into a fresh database.
-pub(crate) async fn catch_up(site: &mut Site, shape: Shape) -> anyhow::Result<CaughtUp> {
+/// Has new daemons catch up with the stream into a fresh database.
+pub(crate) async fn catch_up(site: &mut Site, shape: Shape, instances: usize) -> anyhow::Result<CaughtUp> {
+    catch_up_with(site, shape, instances, &[]).await
+}
+
+async fn catch_up_with(
+    site: &mut Site,
+    shape: Shape,
+    instances: usize,
+    settings: Settings,
+) -> anyhow::Result<CaughtUp> {
     site.empty_outlets().await?;
     let database = site.fresh_database().await?;
     let (nats, postgres) = (site.nats_pid()?, site.postgres_pid()?);
     let (nats_before, postgres_before) = (process::cpu_seconds(nats)?, process::cpu_seconds(postgres)?);
-    let mut daemon = Daemon::start(site, &database)?;
-    daemon.ready().await?;
+    let (size_before, log_before) = (database.size().await?, database.logged().await?);
+    let mut daemons =
+        (0..instances).map(|_| Daemon::start_with(site, &database, settings)).collect::<anyhow::Result<Vec<_>>>()?;
+    for daemon in &mut daemons {
+        daemon.ready().await?;
+    }
     let started = Instant::now();
-    let empty_mib = process::resident_mib(daemon.pid())?;
+    let sum =
+        |of: fn(i32) -> anyhow::Result<f64>| daemons.iter().map(|daemon| of(daemon.pid())).sum::<anyhow::Result<f64>>();
+    let empty_mib = sum(process::resident_mib)?;
     database.wait_received(shape.events).await?;
     let seconds = started.elapsed().as_secs_f64();
     database.wait_published().await?;
     let until_published = started.elapsed().as_secs_f64();
+    let resident = sum(process::resident_mib)?;
+    let customers = shape.customers as f64;
     let run = CaughtUp {
         seconds,
         until_published,
-        cpu: process::cpu_seconds(daemon.pid())?,
+        cpu: sum(process::cpu_seconds)?,
         nats_cpu: process::cpu_seconds(nats)? - nats_before,
         postgres_cpu: process::cpu_seconds(postgres)? - postgres_before,
-        peak_mib: process::peak_mib(daemon.pid())?,
-        bytes_per_customer: (process::resident_mib(daemon.pid())? - empty_mib) * 1024.0 * 1024.0
-            / shape.customers as f64,
+        peak_mib: sum(process::peak_mib)?,
+        bytes_per_customer: (resident - empty_mib) * 1024.0 * 1024.0 / customers,
         snapshot_bytes: database.number("SELECT avg(length(snapshot))::float8 FROM customer_states").await?,
+        stored_per_customer: (database.size().await? - size_before) / customers,
+        logged_per_event: (database.logged().await? - log_before) / shape.events as f64,
     };
-    daemon.stop().await?;
+    for daemon in daemons {
+        daemon.stop().await?;
+    }
     Ok(run)
 }
 
 /// Memory as people read it.
 pub(crate) fn mib(value: f64) -> String {
     format!("{value:.0} MiB")
+}
+
+fn bytes(value: f64) -> String {
+    format!("{} B", number(value))
 }

@@ -1,12 +1,12 @@
 //! Measures churnd as a whole: the real daemon in a process of its own, beside a real `nats-server` and a Postgres that
 //! syncs to disk. `scripts/bench` runs it.
 //!
-//!     pipeline [--quick] [throughput | engine | latency | recovery | growth | http | memory]...
+//!     pipeline [--quick] [throughput | engine | latency | recovery | growth | scale | http | memory]...
 //!
 //! Machines differ and are noisy, so rates are told relative to a bare reader that drains the same stream at the same
 //! time, and beside the CPU seconds that each process spent.
 
-mod catch_up; // daemon and bare reader in turn on one stream; growth
+mod catch_up; // daemon and bare reader in turn on one stream; ever more customers
 mod daemon; // the daemon as a child process: this executable, called again
 mod engine; // decoding and scoring alone, on one core
 mod http; // tracking over HTTP
@@ -18,7 +18,9 @@ mod process; // what the kernel says of a process
 mod reader; // the bare reader, the yardstick
 mod recovery; // killed and started again
 mod report; // the table
+mod scale; // several instances
 mod site; // the servers
+mod stopwatch; // from event to alert
 
 use std::{env, process::ExitCode};
 
@@ -36,6 +38,7 @@ struct Scale {
     growth_events: u64,
     customers: usize,
     many_customers: usize,
+    most_customers: usize,
     turns: usize,
     latency_seconds: u64,
     outage_seconds: u64,
@@ -47,6 +50,7 @@ const FULL: Scale = Scale {
     growth_events: 500_000,
     customers: 20_000,
     many_customers: 200_000,
+    most_customers: 1_000_000,
     turns: 3,
     latency_seconds: 10,
     outage_seconds: 300,
@@ -57,13 +61,14 @@ const QUICK: Scale = Scale {
     growth_events: 50_000,
     customers: 20_000,
     many_customers: 40_000,
+    most_customers: 100_000,
     turns: 1,
     latency_seconds: 3,
     outage_seconds: 30,
     soak_seconds: 60,
 };
 
-const SECTIONS: [&str; 7] = ["throughput", "engine", "latency", "recovery", "growth", "http", "memory"];
+const SECTIONS: [&str; 8] = ["throughput", "engine", "latency", "recovery", "growth", "scale", "http", "memory"];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -109,6 +114,9 @@ fn measure(arguments: &[&str]) -> anyhow::Result<()> {
         }
         if wants("growth") {
             catch_up::measure_growth(&mut site, scale, &mut report).await?;
+        }
+        if wants("scale") {
+            scale::measure(&mut site, scale, &mut report).await?;
         }
         if wants("http") {
             http::measure(&mut site, scale, &mut report).await?;

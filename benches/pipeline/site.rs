@@ -130,6 +130,13 @@ impl Site {
         Ok(())
     }
 
+    /// What an event takes in its stream.
+    pub(crate) async fn bytes_per_event(&self) -> anyhow::Result<f64> {
+        let stream = jetstream::new(self.client.clone()).get_stream("CHURN_EVENTS").await?;
+        let state = &stream.cached_info().state;
+        Ok(state.bytes as f64 / state.messages as f64)
+    }
+
     pub(crate) fn nats_pid(&self) -> anyhow::Result<i32> {
         self.nats.pid().context("nats-server does not run")
     }
@@ -150,6 +157,26 @@ impl Database {
     pub(crate) async fn wait_published(&self) -> anyhow::Result<()> {
         let pending = "SELECT count(*)::float8 FROM outbox WHERE published_at IS NULL AND kind <> 'held_alert'";
         self.wait(pending, |count| count == 0.0).await
+    }
+
+    /// Waits until so many instances own all partitions, each as many as the others.
+    pub(crate) async fn wait_shared(&self, instances: usize) -> anyhow::Result<()> {
+        let share = usize::from(PARTITIONS) / instances;
+        let query = format!(
+            "SELECT count(*)::float8 FROM (SELECT FROM partitions WHERE role = 'engine' AND lease_until > clock_timestamp()
+             GROUP BY session HAVING count(*) = {share}) AS fair"
+        );
+        self.wait(&query, |count| count == instances as f64).await
+    }
+
+    /// How large it is, in bytes.
+    pub(crate) async fn size(&self) -> anyhow::Result<f64> {
+        self.number("SELECT pg_database_size(current_database())::float8").await
+    }
+
+    /// How much the server has written into its log ahead, in bytes.
+    pub(crate) async fn logged(&self) -> anyhow::Result<f64> {
+        self.number("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8").await
     }
 
     async fn wait(&self, query: &str, holds: impl Fn(f64) -> bool) -> anyhow::Result<()> {
