@@ -36,6 +36,7 @@ mod interventions; // what people did, over HTTP and NATS, and what came of it
 mod dashboard; // who comes in, and what they cannot see or do
 mod dashboard_pages; // pages about the account and the system
 mod access; // every route with every kind of key
+mod privilege; // the users that are shipped for NATS
 mod live; // what the daemon answers is what the model and `churnd score` say
 mod conformance; // the servers play what the simulation's servers play
 mod crash; // everything killed at random under load, and planted bugs
