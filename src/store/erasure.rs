@@ -212,9 +212,13 @@ const CLAIM: &str = "
     RETURNING id, account, state";
 const CUSTOMERS: &str = "SELECT erasure, token, customer, settled_at IS NOT NULL AS settled FROM erasure_customers
     WHERE erasure = ANY ($1::uuid[]) ORDER BY erasure, token";
+/// Skips what is being moved on at this moment, which needs no more time.
 const KEEP: &str = "
-    UPDATE erasures SET claimed_until = clock_timestamp() + make_interval(secs => $2)
-    WHERE claimed_by = $1 AND completed_at IS NULL";
+    WITH mine AS (
+        SELECT id FROM erasures WHERE claimed_by = $1 AND completed_at IS NULL FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE erasures e SET claimed_until = clock_timestamp() + make_interval(secs => $2)
+    FROM mine WHERE e.id = mine.id";
 const MOVE_ON: &str = "
     UPDATE erasures SET state = $3, due_at = clock_timestamp() + make_interval(secs => $4), claimed_by = NULL,
         claimed_until = NULL, events = events + $5, webhooks = webhooks + $6, alerts = alerts + $7,

@@ -479,6 +479,7 @@ impl Worker {
         }
         let leases: Vec<_> = self.owned.iter().map(|(partition, owned)| (*partition, owned.epoch)).collect();
         info!(partitions = leases.len(), "stored the last checkpoint, giving {} partitions back", leases.len());
+        leases.iter().for_each(|(partition, epoch)| self.outbox.give_back(*partition, *epoch));
         self.releaser.release_all(leases).await;
         Ok(())
     }
