@@ -226,8 +226,12 @@ fn disconnected(view: &View, me: Uuid) -> HashSet<Uuid> {
 
 const OWNERS: &str = "SELECT role, id, owner, epoch, taken_at, lease_until, coalesce(lease_until <= clock_timestamp(), true) AS expired,
     watermark, watermark_time, rules_hash, received, applied, duplicate, late, dead, suppressed FROM partitions ORDER BY role DESC, id";
-const LIVING: &str = "SELECT instance || '/' || session AS owner FROM instances
-    WHERE role = $1 AND heartbeat_until > clock_timestamp() ORDER BY 1";
+/// Those whose connection stands: who was killed has none, though its last heartbeat may still count.
+const LIVING: &str = "SELECT DISTINCT i.instance || '/' || i.session AS owner FROM instances i JOIN pg_locks l
+      ON l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+     AND ((l.classid::bigint << 32) | l.objid::bigint) = i.lock_key
+    WHERE i.role = $1 AND i.heartbeat_until > clock_timestamp() ORDER BY 1";
 
 impl Store {
     /// Who owns what and how far each is, as of now.

@@ -29,7 +29,8 @@ const STANDING: &str = "SELECT current_user::text AS me, r.rolsuper OR r.rolbypa
         (SELECT count(*) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
          WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
            AND a.attname IN ('account', 'account_id') AND a.attnum > 0 AND NOT a.attisdropped
-           AND c.relowner = (SELECT relowner FROM pg_class WHERE oid = 'accounts'::regclass)
+           AND (c.relowner = (SELECT relowner FROM pg_class WHERE oid = 'accounts'::regclass)
+                OR (NOT r.rolsuper AND has_table_privilege(c.oid, 'SELECT')))
            AND NOT (c.relrowsecurity AND c.relforcerowsecurity)) AS unguarded
     FROM pg_roles r WHERE r.rolname = current_user";
 

@@ -45,10 +45,13 @@ const INSTANCES: &str = "
 const PARTITIONS: &str = "
     SELECT id, epoch, session, coalesce(lease_until <= clock_timestamp(), true) AS expired
     FROM partitions WHERE role = $1 ORDER BY id";
-/// Skips what a checkpoint of ours is writing at this moment: nobody else can take it either, and it renews the lease.
+/// Skips what a checkpoint of ours is writing at this moment: nobody else can take it either, and it renews the lease. Nor is
+/// a row written that was renewed lately: rounds are more frequent than that needs.
 const RENEW: &str = "
     WITH mine AS (
-        SELECT role, id FROM partitions WHERE role = $1 AND session = $2 ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+        SELECT role, id FROM partitions WHERE role = $1 AND session = $2
+          AND lease_until < clock_timestamp() + make_interval(secs => $3::float8 * 2 / 3)
+        ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
     )
     UPDATE partitions p SET lease_until = clock_timestamp() + make_interval(secs => $3)
     FROM mine WHERE p.role = mine.role AND p.id = mine.id";
@@ -138,7 +141,7 @@ impl Session {
     }
 
     /// One round: shows that the instance is alive, renews what it holds, takes what is free up to `target` and says
-    /// what it should give up. To be repeated about three times per lease.
+    /// what it should give up. To be repeated at least three times per lease.
     pub async fn acquire_and_renew(&self, role: Role, target: Target) -> Result<Leases, StoreError> {
         let mut standing = self.standing.lock().await;
         let patience = self.store.lease().max(Duration::from_secs(2));

@@ -26,7 +26,9 @@ struct Backlog {
     waiting: u64,
     /// Messages that the stream dropped before they were scored, at most.
     missed: u64,
-    /// The partitions with most, beginning with the worst; empty where they cannot be told apart.
+    /// Partitions cannot be told apart, so what is counted is the most that it can be.
+    is_bound: bool,
+    /// The partitions with most, beginning with the worst.
     worst: Vec<String>,
 }
 
@@ -39,7 +41,13 @@ pub(super) async fn look(context: &Context, layout: &Layout, engine: &[&Owner]) 
             return Finding::fault("lag", text, "run `churnd doctor` again; look at NATS' log");
         }
     };
-    let Backlog { waiting, missed, worst } = backlog;
+    let Backlog { waiting, missed, is_bound, worst } = backlog;
+    if missed > 0 && is_bound {
+        let text = format!("{EVENTS} begins up to {missed} messages after the place where scoring stands");
+        let next =
+            "run `churnd doctor` again when the doubling of partitions is over: it says then whether events were lost";
+        return Finding::note("lag", text).with_next(next);
+    }
     if missed > 0 {
         let text =
             format!("{EVENTS} begins {missed} messages after the place where scoring stands: what was between is lost");
@@ -47,9 +55,10 @@ pub(super) async fn look(context: &Context, layout: &Layout, engine: &[&Owner]) 
         return Finding::fault("lag", text, next);
     }
     let events = output::counted(waiting, "event");
-    let place = match worst.len() {
-        0 => "at most, while partitions are doubled".to_owned(),
-        _ => format!("most in {}", worst.join(", ")),
+    let place = if is_bound {
+        "at most, while partitions are doubled".to_owned()
+    } else {
+        format!("most in {}", worst.join(", "))
     };
     match waiting {
         0 => Finding::fine("lag", "every event has been scored"),
@@ -67,7 +76,8 @@ async fn count(context: &Context, layout: &Layout, engine: &[&Owner]) -> anyhow:
         // Messages still carry numbers of before: only the least watermark says what has been scored for certain.
         let least = engine.iter().map(|owner| owner.watermark).min().unwrap_or_default();
         let waiting = pending(&stream, "churn.p.>".to_owned(), least).await?;
-        return Ok(Backlog { waiting, missed: if waiting > 0 { missed(least) } else { 0 }, worst: Vec::new() });
+        let missed = if waiting > 0 { missed(least) } else { 0 };
+        return Ok(Backlog { waiting, missed, is_bound: true, worst: Vec::new() });
     }
     let (mut backlog, mut behind) = (Backlog::default(), Vec::new());
     for owner in engine {

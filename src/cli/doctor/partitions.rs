@@ -38,7 +38,11 @@ pub(super) async fn look(store: &Store, context: Option<&Context>) -> Vec<Findin
     };
     let mut findings = vec![ownership(&engine, &living)];
     if layout.is_changing() {
-        let text = format!("doubling to {} partitions is not over", layout.number);
+        let text = if layout.labelled == layout.number {
+            format!("that the stream numbers by {} partitions is not certain yet", layout.number)
+        } else {
+            format!("doubling to {} partitions is not over", layout.number)
+        };
         let next =
             format!("see that `churnd partitions {0}` runs, or run it again: it goes on where it was", layout.number);
         findings.push(Finding::note("partitions", text).with_next(next));
@@ -62,7 +66,9 @@ fn ownership(engine: &[&Owner], living: &[String]) -> Finding {
     for owner in owned {
         shares.entry(owner.owner.as_deref().unwrap_or("nobody")).or_default().push(owner);
     }
-    let details = shares.iter().map(|(owner, share)| share_of(instance(owner), share)).collect();
+    let is_twice = |name: &str| shares.keys().filter(|owner| instance(owner) == name).count() > 1;
+    let name = |owner: &str| if is_twice(instance(owner)) { owner.to_owned() } else { instance(owner).to_owned() };
+    let details = shares.iter().map(|(owner, share)| share_of(&name(owner), share)).collect();
     if !free.is_empty() {
         let names: Vec<String> = free.iter().map(|owner| owner.partition.to_string()).collect();
         let text = format!("{} of {} have no owner: {}", free.len(), engine.len(), names.join(", "));
