@@ -127,8 +127,13 @@ async fn partitions_are_doubled_twice_under_load_while_everybody_is_killed_or_as
 
     owned(&observer, 64).await;
     observer.caught_up(SOON).await;
-    let told = doctor(&cluster).await;
-    assert!(told.contains("all 64 owned, by 2 instances\n") && told.contains("every event has been scored"), "{told}");
+    eventually(SOON, async || match doctor(&cluster).await {
+        told if told.contains("all 64 owned, by 2 instances\n") && told.contains("every event has been scored") => {
+            Ok(())
+        }
+        told => Err(told),
+    })
+    .await;
     let expected = Expected { histories: &traffic.histories, messages: traffic.messages(), as_of: until };
     let found = violations(&observer, &expected).await.unwrap();
     assert!(found.is_empty(), "{found:#?}");

@@ -152,6 +152,7 @@ async fn scores_and_alerts_that_were_held_up_on_the_way_replace_nothing_newer() 
     scored(60).await;
     let held = observer.number("SELECT count(*) FROM outbox WHERE published_at IS NULL AND kind = 'alert'").await;
     let held = usize::try_from(held.unwrap()).unwrap();
+    let before = counter(&one, "churnd_fenced_writes_total").await;
     one.freeze();
     let two = instance(&cluster, "two").start().await;
     send("support_ticket").await;
@@ -163,9 +164,7 @@ async fn scores_and_alerts_that_were_held_up_on_the_way_replace_nothing_newer() 
 
     // They arrive.
     link.heal();
-    let before = counter(&one, "churnd_fenced_writes_total");
     one.thaw();
-    let before = before.await;
     let refused = eventually(SOON, async || {
         let refused = counter(&one, "churnd_fenced_writes_total").await - before;
         if refused >= u64::try_from(CUSTOMERS).unwrap() { Ok(refused) } else { Err(format!("{refused} refused")) }
