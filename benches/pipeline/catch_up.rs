@@ -33,6 +33,8 @@ pub(crate) struct CaughtUp {
     pub(crate) stored_per_customer: f64,
     /// What Postgres wrote into its log ahead, for each event.
     pub(crate) logged_per_event: f64,
+    /// Customers' states that were stored, new ones and changed ones.
+    pub(crate) rows: f64,
 }
 
 /// Bare reader and daemon in turn on one stream.
@@ -97,6 +99,8 @@ async fn grow(site: &mut Site, shape: Shape, settings: Settings, how: &str, repo
         format!("{of}: CPU s per million, daemon + nats + Postgres"),
         format!("{:.2} + {:.2} + {:.2}", run.cpu / million, run.nats_cpu / million, run.postgres_cpu / million),
     );
+    report.tell(format!("{of}: states stored per event"), number(run.rows / events));
+    report.tell(format!("{of}: Postgres CPU per state stored"), format!("{:.1} µs", run.postgres_cpu / run.rows * 1e6));
     report.tell(format!("{of}: peak memory"), mib(run.peak_mib));
     report.tell(format!("{of}: memory per customer"), bytes(run.bytes_per_customer));
     report.tell(format!("{of}: Postgres per customer"), bytes(run.stored_per_customer));
@@ -147,6 +151,7 @@ async fn catch_up_with(
         snapshot_bytes: database.number("SELECT avg(length(snapshot))::float8 FROM customer_states").await?,
         stored_per_customer: (database.size().await? - size_before) / customers,
         logged_per_event: (database.logged().await? - log_before) / shape.events as f64,
+        rows: database.stored_states(shape.customers).await?,
     };
     for daemon in daemons {
         daemon.stop().await?;

@@ -169,6 +169,13 @@ impl Database {
         self.wait(&query, |count| count == instances as f64).await
     }
 
+    /// How often states of customers were stored, once the server's statistics know all of these customers.
+    pub(crate) async fn stored_states(&self, customers: usize) -> anyhow::Result<f64> {
+        const OF_TABLE: &str = "FROM pg_stat_user_tables WHERE relname = 'customer_states'";
+        self.wait(&format!("SELECT n_tup_ins::float8 {OF_TABLE}"), |rows| rows >= customers as f64).await?;
+        self.number(&format!("SELECT (n_tup_ins + n_tup_upd)::float8 {OF_TABLE}")).await
+    }
+
     /// How large it is, in bytes.
     pub(crate) async fn size(&self) -> anyhow::Result<f64> {
         self.number("SELECT pg_database_size(current_database())::float8").await
