@@ -321,8 +321,9 @@ impl<S: Source> Reader<S> {
         self.backoff.reset();
         let due = self.config.filter.is_none() || now - self.audited > TICK;
         if self.batch_gaps && due {
-            let (source, stream) = (self.source.clone(), self.stream.clone());
-            self.audit = Some(audit(source, stream).boxed());
+            // Waits that only the name decides, like all of the reader's.
+            let backoff = Backoff::named(Duration::from_millis(50), Duration::from_secs(2), &self.config.name_prefix);
+            self.audit = Some(audit(self.source.clone(), self.stream.clone(), backoff).boxed());
         }
     }
 
@@ -512,8 +513,7 @@ impl<S: Source> Reader<S> {
 }
 
 /// Describes the stream, however long it takes: a batch with gaps must not be handed out before their cause is known.
-async fn audit<S: Source>(source: S, stream: String) -> Result<StreamFacts, StreamError> {
-    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+async fn audit<S: Source>(source: S, stream: String, mut backoff: Backoff) -> Result<StreamFacts, StreamError> {
     loop {
         match source.stream_facts(&stream).await {
             Err(error) if error.is_transient() => tokio::time::sleep(backoff.next_wait()).await,
