@@ -60,7 +60,6 @@ impl Worker {
     pub(super) fn take_batch(&mut self, read: Read) -> anyhow::Result<()> {
         match read.batch {
             Ok(batch) => {
-                self.pending = batch.pending;
                 self.spot_check(&batch);
                 self.begin(Work::Messages { batch, scope: read.scope })
             }
@@ -284,7 +283,6 @@ impl Worker {
         self.found = found;
         let last = batch.messages.last();
         if let Some(last) = last {
-            self.last_stored_at = last.stored_at;
             self.tools.metrics.event_lag_seconds.set(now.millis_since(last.stored_at) as f64 / 1_000.0);
         }
         let position = batch.caught_up_to.unwrap_or(batch.position).max(batch.position);
@@ -303,8 +301,8 @@ impl Worker {
         }
         self.checkpointing.note_change();
         tally.report(&self.tools.metrics);
-        self.tools.metrics.consumer_pending_messages.set(i64::try_from(batch.pending).unwrap_or(i64::MAX));
-        self.readers.recycle(batch.messages);
+        self.tools.metrics.consumer_pending_messages.set(i64::try_from(self.readers.pending()).unwrap_or(i64::MAX));
+        self.readers.recycle(scope, batch.messages);
         self.tools.metrics.observe_stage("apply", started.elapsed());
     }
 

@@ -175,9 +175,6 @@ pub struct Worker {
     scratch: Vec<u8>,
     /// Where the customers of the batch in hand stand, message by message, if none of them must be loaded.
     found: Vec<Option<Slot>>,
-    /// Messages that the server still held behind the last batch.
-    pending: u64,
-    last_stored_at: Timestamp,
     /// The accounts' volumes were judged, and the partitions know what was found.
     judged: bool,
     /// Since when silence waits for the first judgement of the accounts' volumes.
@@ -213,8 +210,6 @@ impl Worker {
             due_loading: FuturesUnordered::new(),
             scratch: Vec::new(),
             found: Vec::new(),
-            pending: 0,
-            last_stored_at: Timestamp::default(),
             judged: false,
             unjudged_since: None,
             progress,
@@ -289,12 +284,7 @@ impl Worker {
 
     /// The server holds more than a batch for us: throughput counts, not latency.
     fn catches_up(&self) -> bool {
-        self.pending > self.config.batch as u64
-    }
-
-    /// What was taken from the stream last lies so far back that silence cannot be told from what is still to come.
-    fn lags(&self, now: Timestamp) -> bool {
-        self.pending > 0 && now.millis_since(self.last_stored_at) > 10_000
+        self.readers.pending() > self.config.batch as u64
     }
 
     /// What does not wait for a message: silence, checkpoints, loading.
@@ -302,7 +292,7 @@ impl Worker {
         let now = self.now();
         self.tools.metrics.windows_dirty.set(i64::try_from(self.dirty()).unwrap_or(i64::MAX));
         self.evict_if_wanted();
-        if self.lags(now) {
+        if self.readers.lag(now) {
             self.unjudged_since = None;
         } else if self.may_break_silence() {
             self.notice_silence(now)?;
@@ -313,7 +303,7 @@ impl Worker {
         }
         self.start_checkpoint_if_due(now);
         // What waits for Postgres waits for progress.
-        if self.pending == 0 && self.work.is_none() && !self.checkpointing.is_overdue() {
+        if self.readers.caught_up() && self.work.is_none() && !self.checkpointing.is_overdue() {
             self.progress.send_replace(Instant::now().into_std());
         }
         Ok(())

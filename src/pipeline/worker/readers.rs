@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Owned, Tools, owned::ReadingFrom};
 use crate::{
-    event::ids::PartitionId,
+    event::{ids::PartitionId, time::Timestamp},
     pipeline::{mutant::Mutants, tasks::Tasks},
     store::partitioning::Layout,
     stream::{
@@ -23,6 +23,8 @@ use crate::{
     },
 };
 
+/// Who is behind by more takes no silence for what it seems.
+const LAGS_MILLIS: i64 = 10_000;
 /// Batches that may wait for the worker.
 const BATCHES_AHEAD: usize = 2;
 
@@ -64,8 +66,25 @@ impl Spares {
 struct Active {
     generation: u64,
     stop: CancellationToken,
+    backlog: Backlog,
     /// The epochs it reads for: with any other it must start anew.
     epochs: BTreeMap<PartitionId, u64>,
+}
+
+/// How far a consumer is behind, as far as its batches have told.
+#[derive(Clone, Copy, Debug, Default)]
+struct Backlog {
+    /// What the server held behind the last batch; nothing before it has told.
+    pending: Option<u64>,
+    /// When the last message that was applied had been stored.
+    applied_at: Timestamp,
+}
+
+impl Backlog {
+    /// Silence cannot be told from what is still to come.
+    fn lags(&self, now: Timestamp) -> bool {
+        self.pending.is_none_or(|pending| pending > 0 && now.millis_since(self.applied_at) > LAGS_MILLIS)
+    }
 }
 
 /// The consumers that read for the owned partitions.
@@ -107,14 +126,35 @@ impl Readers {
     pub(super) async fn next(&mut self) -> Read {
         loop {
             let read = self.receiver.recv().await.expect("the sender lives as long as the readers");
-            if self.active.get(&read.scope).is_some_and(|active| active.generation == read.generation) {
-                return read;
+            let active = self.active.get_mut(&read.scope).filter(|active| active.generation == read.generation);
+            let Some(active) = active else { continue };
+            if let Ok(batch) = &read.batch {
+                active.backlog.pending = batch.pending;
             }
+            return read;
         }
     }
 
+    /// What the server holds behind all consumers' last batches.
+    pub(super) fn pending(&self) -> u64 {
+        self.active.values().filter_map(|active| active.backlog.pending).sum()
+    }
+
+    /// Nothing waits behind any consumer, and each has said so.
+    pub(super) fn caught_up(&self) -> bool {
+        self.active.values().all(|active| active.backlog.pending == Some(0))
+    }
+
+    /// Some consumer is so far behind that silence cannot be told from what is still to come, or has said nothing yet.
+    pub(super) fn lag(&self, now: Timestamp) -> bool {
+        self.active.values().any(|active| active.backlog.lags(now))
+    }
+
     /// Takes the memory of a batch back that is done.
-    pub(super) fn recycle(&self, messages: Vec<RawMessage>) {
+    pub(super) fn recycle(&mut self, scope: Scope, messages: Vec<RawMessage>) {
+        if let (Some(active), Some(last)) = (self.active.get_mut(&scope), messages.last()) {
+            active.backlog.applied_at = last.stored_at;
+        }
         self.spares.give(messages);
     }
 
@@ -187,7 +227,7 @@ impl Readers {
         let reader = self.reading.open(EVENTS, config, Arc::clone(&self.counters));
         let task = read_on(reader, scope, generation, self.sender.clone(), self.spares.clone(), stop.clone());
         self.tasks.spawn(task);
-        self.active.insert(scope, Active { generation, stop, epochs });
+        self.active.insert(scope, Active { generation, stop, backlog: Backlog::default(), epochs });
     }
 }
 
@@ -224,4 +264,18 @@ async fn read_on(
 /// A consumer's name may hold only some characters.
 fn consumer_name(instance: &str) -> String {
     instance.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).take(48).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_behind_or_has_said_nothing_yet_takes_no_silence_for_what_it_seems() {
+        let now = Timestamp::from_seconds(1_000);
+        let lags = |pending, applied: i64| Backlog { pending, applied_at: Timestamp::from_seconds(applied) }.lags(now);
+        assert!(lags(None, 1_000), "nothing was read yet");
+        assert!(lags(Some(7), 900) && !lags(Some(7), 995));
+        assert!(!lags(Some(0), 0), "the last event was long ago, and there is none behind it");
+    }
 }

@@ -53,7 +53,7 @@ impl RawMessage {
     }
 }
 
-/// What a reader hands out at a time; empty when there was nothing for a second.
+/// What a reader hands out at a time; empty when there was nothing for a second, and once a consumer is there.
 #[derive(Debug, Default)]
 pub struct ReadBatch {
     /// In the stream's order.
@@ -62,6 +62,6 @@ pub struct ReadBatch {
     pub position: StreamSequence,
     /// Set when nothing is pending: the position up to which the reader knows that.
     pub caught_up_to: Option<StreamSequence>,
-    /// How many messages of the filter the server holds behind this batch, as far as known.
-    pub pending: u64,
+    /// How many messages of the filter the server holds behind this batch, as far as known; nothing before it has told.
+    pub pending: Option<u64>,
 }

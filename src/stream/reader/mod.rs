@@ -119,7 +119,8 @@ pub struct Reader<S: Source = Context> {
     suspect: Option<u64>,
     caught_up: bool,
     news: bool,
-    pending: u64,
+    /// What the server holds behind what came last; unknown until it was asked.
+    pending: Option<u64>,
     tick: Pin<Box<Sleep>>,
     polled: Instant,
     yield_first: bool,
@@ -155,7 +156,7 @@ impl<S: Source> Reader<S> {
             suspect: None,
             caught_up: false,
             news: false,
-            pending: 0,
+            pending: None,
             tick: Box::pin(tokio::time::sleep(TICK)),
             polled: now,
             yield_first: false,
@@ -283,7 +284,7 @@ impl<S: Source> Reader<S> {
                 }
                 Poll::Ready(Incoming::Scanned(sequence)) if self.batch.is_empty() => {
                     self.backoff.reset();
-                    self.caught_up = self.pending == 0;
+                    self.caught_up = self.pending == Some(0);
                     if sequence > self.position {
                         self.position = sequence;
                         self.batch_after = sequence;
@@ -315,7 +316,7 @@ impl<S: Source> Reader<S> {
         let Some(last) = self.batch.last() else { return };
         self.witness.sequence = last.sequence.0;
         self.witness.stored_at = Some(last.stored_at);
-        self.pending = last.pending;
+        self.pending = Some(last.pending);
         self.caught_up = last.pending == 0;
         self.suspect = None;
         self.backoff.reset();
@@ -408,7 +409,7 @@ impl<S: Source> Reader<S> {
             self.reseek(Reseek::Reconnected);
         } else if now - session.heard > 2 * self.config.heartbeat {
             self.reseek(Reseek::MissingHeartbeat);
-        } else if self.pending > 0 && now - session.progressed > self.config.stall_after {
+        } else if self.pending != Some(0) && now - session.progressed > self.config.stall_after {
             self.reseek(Reseek::Stalled);
         } else if self.probe.is_none() {
             let (source, stream, name) = (self.source.clone(), self.stream.clone(), session.name().to_owned());
@@ -425,7 +426,7 @@ impl<S: Source> Reader<S> {
         self.probe = None;
         let Phase::Read(session) = &self.phase else { return false };
         let (Ok(facts), true) = (answer, session.sequence() == asked_at) else { return false };
-        self.pending = facts.pending;
+        self.pending = Some(facts.pending);
         self.caught_up = facts.pending == 0 && facts.delivered == asked_at;
         if facts.delivered == asked_at {
             self.suspect = None;
@@ -481,8 +482,9 @@ impl<S: Source> Reader<S> {
             Ok(Sought::Ready { session, created, pending }) => {
                 info!(stream = self.stream, consumer = session.name(), position = self.position, pending, "reading");
                 self.witness.created = Some(created);
-                self.pending = pending;
+                self.pending = Some(pending);
                 self.phase = Phase::Read(session);
+                self.news = true;
                 None
             }
             Ok(Sought::RolledBack(guard)) => {
