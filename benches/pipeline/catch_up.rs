@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    Scale,
+    Amounts,
     daemon::Daemon,
     load::Shape,
     memory::{SMALL, SMALL_HOLDS, Settings},
@@ -38,11 +38,11 @@ pub(crate) struct CaughtUp {
 }
 
 /// Bare reader and daemon in turn on one stream.
-pub(crate) async fn measure(site: &mut Site, scale: Scale, report: &mut Report) -> anyhow::Result<()> {
-    let shape = Shape { events: scale.events, customers: scale.customers };
+pub(crate) async fn measure(site: &mut Site, amounts: Amounts, report: &mut Report) -> anyhow::Result<()> {
+    let shape = Shape { events: amounts.events, customers: amounts.customers };
     site.fill(shape).await?;
     let (mut drains, mut runs) = (Vec::new(), Vec::new());
-    for turn in 1..=scale.turns {
+    for turn in 1..=amounts.turns {
         let drained = reader::drain(site, shape.events).await?;
         let run = catch_up(site, shape, 1).await?;
         say(&format!(
@@ -78,13 +78,14 @@ fn tell(shape: Shape, drains: &[Drained], runs: &[CaughtUp], report: &mut Report
 }
 
 /// Catching up with ever more customers, and with most of them out of memory.
-pub(crate) async fn measure_growth(site: &mut Site, scale: Scale, report: &mut Report) -> anyhow::Result<()> {
-    let counts = [scale.many_customers / 100, scale.many_customers / 10, scale.many_customers, scale.most_customers];
+pub(crate) async fn measure_growth(site: &mut Site, amounts: Amounts, report: &mut Report) -> anyhow::Result<()> {
+    let counts =
+        [amounts.many_customers / 100, amounts.many_customers / 10, amounts.many_customers, amounts.most_customers];
     for customers in counts {
-        let shape = Shape { events: scale.growth_events.max(customers as u64 * 2), customers };
+        let shape = Shape { events: amounts.growth_events.max(customers as u64 * 2), customers };
         grow(site, shape, &[], "", report).await?;
     }
-    let shape = Shape { events: scale.growth_events * 4, customers: SMALL_HOLDS * 10 };
+    let shape = Shape { events: amounts.growth_events * 4, customers: SMALL_HOLDS * 10 };
     grow(site, shape, SMALL, ", memory for a tenth", report).await
 }
 

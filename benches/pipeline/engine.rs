@@ -15,7 +15,7 @@ use churnd::{
 };
 
 use super::{
-    Scale,
+    Amounts,
     load::{ACCOUNT, Planned, Shape, plan, token},
     process::thread_time,
     report::{Report, Target, number},
@@ -25,8 +25,8 @@ use super::{
 const HOUR_MILLIS: i64 = 3_600_000;
 
 /// Measures each as often as the daemon is.
-pub(crate) fn measure(scale: Scale, report: &mut Report) -> anyhow::Result<()> {
-    let shape = Shape { events: scale.events, customers: scale.customers };
+pub(crate) fn measure(amounts: Amounts, report: &mut Report) -> anyhow::Result<()> {
+    let shape = Shape { events: amounts.events, customers: amounts.customers };
     let planned: Vec<Planned> = plan(shape, now()).collect();
     let bodies: Vec<String> = planned.iter().map(Planned::body).collect();
     let bytes: usize = bodies.iter().map(String::len).sum();
@@ -39,7 +39,7 @@ pub(crate) fn measure(scale: Scale, report: &mut Report) -> anyhow::Result<()> {
         .collect::<Result<_, _>>()?;
     let decoding = thread_time()? - started;
     let applying =
-        (0..scale.turns).map(|_| apply(&planned, &events, shape.customers)).collect::<Result<Vec<_>, _>>()?;
+        (0..amounts.turns).map(|_| apply(&planned, &events, shape.customers)).collect::<Result<Vec<_>, _>>()?;
     let applying = applying.into_iter().min().context("no turn was asked for")?;
     let count = events.len() as f64;
     report.tell("event, average bytes", number(bytes as f64 / count));

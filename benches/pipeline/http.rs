@@ -28,7 +28,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Scale,
+    Amounts,
     daemon::{self, Daemon},
     load::{ACCOUNT, event_now},
     report::{Report, Target, median, number},
@@ -61,19 +61,19 @@ struct Turn {
 }
 
 /// Measures all pairs in turns.
-pub(crate) async fn measure(site: &mut Site, scale: Scale, report: &mut Report) -> anyhow::Result<()> {
+pub(crate) async fn measure(site: &mut Site, amounts: Amounts, report: &mut Report) -> anyhow::Result<()> {
     let database = site.fresh_database().await?;
     let key = make_key(&database.url).await?;
     let mut daemon = Daemon::start_as(site, &database, "bridge")?;
     let address = daemon.ready().await?;
     let (_bare, bare_address) = bare_handler().await?;
-    let time = Duration::from_secs(scale.latency_seconds.div_ceil(3));
+    let time = Duration::from_secs(amounts.latency_seconds.div_ceil(3));
     let single = request("/api/track", &key, &event_body(0));
     let events: Vec<String> = (0..EVENTS_IN_BATCH).map(event_body).collect();
     let batch = request("/api/track/batch", &key, &format!("{{\"events\":[{}]}}", events.join(",")));
     let (mut single_ratios, mut batch_ratios) = (Vec::new(), Vec::new());
     let mut last = None;
-    for turn in 1..=scale.turns {
+    for turn in 1..=amounts.turns {
         let bare = drive(&bare_address, &single, CONNECTIONS, time).await?;
         let tracked = drive(&address, &single, CONNECTIONS, time).await?;
         let batches = drive(&address, &batch, CONNECTIONS_FOR_BATCHES, time).await?;

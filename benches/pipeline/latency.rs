@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 
 use super::{
-    Scale,
+    Amounts,
     daemon::Daemon,
     load::{Shape, event_now},
     report::{Report, Target, number},
@@ -21,16 +21,16 @@ const ALERT_EVERY: u64 = 20;
 const STRAGGLERS: Duration = Duration::from_secs(5);
 
 /// Measures for some seconds with customers whom the daemon knows.
-pub(crate) async fn measure(site: &mut Site, scale: Scale, report: &mut Report) -> anyhow::Result<()> {
+pub(crate) async fn measure(site: &mut Site, amounts: Amounts, report: &mut Report) -> anyhow::Result<()> {
     // Each customer logs in once.
-    let shape = Shape { events: scale.customers as u64, customers: scale.customers };
+    let shape = Shape { events: amounts.customers as u64, customers: amounts.customers };
     site.fill(shape).await?;
     let database = site.fresh_database().await?;
     let mut daemon = Daemon::start(site, &database)?;
     daemon.ready().await?;
     database.wait_received(shape.events).await?;
     let mut watch = Stopwatch::start(site).await?;
-    let total = EVENTS_PER_SECOND * scale.latency_seconds;
+    let total = EVENTS_PER_SECOND * amounts.latency_seconds;
     say(&format!("publishing {total} events at {EVENTS_PER_SECOND}/s"));
     let mut tick = tokio::time::interval(TICK);
     let mut number_of_event = 0;
@@ -40,7 +40,7 @@ pub(crate) async fn measure(site: &mut Site, scale: Scale, report: &mut Report) 
             heard = watch.hear() => heard?,
             _ = tick.tick(), if number_of_event < total => {
                 for _ in 0..EVENTS_PER_SECOND * u64::try_from(TICK.as_millis())? / 1_000 {
-                    publish(site, number_of_event, scale.customers, &mut watch).await?;
+                    publish(site, number_of_event, amounts.customers, &mut watch).await?;
                     number_of_event += 1;
                 }
                 site.client.flush().await?;

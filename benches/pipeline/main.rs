@@ -33,7 +33,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
-struct Scale {
+struct Amounts {
     events: u64,
     growth_events: u64,
     customers: usize,
@@ -45,7 +45,7 @@ struct Scale {
     soak_seconds: u64,
 }
 
-const FULL: Scale = Scale {
+const FULL: Amounts = Amounts {
     events: 1_000_000,
     growth_events: 500_000,
     customers: 20_000,
@@ -56,7 +56,7 @@ const FULL: Scale = Scale {
     outage_seconds: 300,
     soak_seconds: 900,
 };
-const QUICK: Scale = Scale {
+const QUICK: Amounts = Amounts {
     events: 100_000,
     growth_events: 50_000,
     customers: 20_000,
@@ -90,7 +90,7 @@ fn main() -> ExitCode {
 
 fn measure(arguments: &[&str]) -> anyhow::Result<()> {
     let quick = arguments.contains(&"--quick");
-    let scale = if quick { QUICK } else { FULL };
+    let amounts = if quick { QUICK } else { FULL };
     let wanted: Vec<&str> = arguments.iter().copied().filter(|argument| *argument != "--quick").collect();
     if let Some(unknown) = wanted.iter().find(|section| !SECTIONS.contains(section)) {
         bail!("there is no section {unknown}: choose of {}, and --quick", SECTIONS.join(", "));
@@ -98,32 +98,32 @@ fn measure(arguments: &[&str]) -> anyhow::Result<()> {
     let wants = |section| wanted.is_empty() || wanted.contains(&section);
     let mut report = Report::default();
     if wants("engine") {
-        engine::measure(scale, &mut report)?;
+        engine::measure(amounts, &mut report)?;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut site = Site::start().await?;
         if wants("throughput") {
-            catch_up::measure(&mut site, scale, &mut report).await?;
+            catch_up::measure(&mut site, amounts, &mut report).await?;
         }
         if wants("latency") {
-            latency::measure(&mut site, scale, &mut report).await?;
+            latency::measure(&mut site, amounts, &mut report).await?;
         }
         if wants("recovery") {
-            recovery::measure(&mut site, scale, &mut report).await?;
+            recovery::measure(&mut site, amounts, &mut report).await?;
         }
         if wants("growth") {
-            catch_up::measure_growth(&mut site, scale, &mut report).await?;
+            catch_up::measure_growth(&mut site, amounts, &mut report).await?;
         }
         if wants("scale") {
-            scale::measure(&mut site, scale, &mut report).await?;
+            scale::measure(&mut site, amounts, &mut report).await?;
         }
         if wants("http") {
-            http::measure(&mut site, scale, &mut report).await?;
+            http::measure(&mut site, amounts, &mut report).await?;
         }
         // Takes half an hour: only where it is asked for by name.
         if wanted.contains(&"memory") {
-            memory::measure(&mut site, scale, &mut report).await?;
+            memory::measure(&mut site, amounts, &mut report).await?;
         }
         anyhow::Ok(())
     })?;

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Scale,
+    Amounts,
     catch_up::mib,
     daemon::Daemon,
     load::{Shape, plan},
@@ -44,9 +44,12 @@ pub(crate) const SMALL: Settings = &[
 pub(crate) const SMALL_HOLDS: usize = 57_000;
 
 /// The three runs, and their picture.
-pub(crate) async fn measure(site: &mut Site, scale: Scale, report: &mut Report) -> anyhow::Result<()> {
-    let runs =
-        [backlog(site, scale, report).await?, outage(site, scale, report).await?, soak(site, scale, report).await?];
+pub(crate) async fn measure(site: &mut Site, amounts: Amounts, report: &mut Report) -> anyhow::Result<()> {
+    let runs = [
+        backlog(site, amounts, report).await?,
+        outage(site, amounts, report).await?,
+        soak(site, amounts, report).await?,
+    ];
     let picture = Picture { title: "Resident memory of churnd", runs: runs.into() };
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/bench");
     fs::create_dir_all(&directory)?;
@@ -57,8 +60,8 @@ pub(crate) async fn measure(site: &mut Site, scale: Scale, report: &mut Report) 
 }
 
 /// Everything is there already when the daemon starts.
-async fn backlog(site: &mut Site, scale: Scale, report: &mut Report) -> anyhow::Result<Curve> {
-    let shape = Shape { events: scale.events * 5, customers: SMALL_HOLDS * 10 };
+async fn backlog(site: &mut Site, amounts: Amounts, report: &mut Report) -> anyhow::Result<Curve> {
+    let shape = Shape { events: amounts.events * 5, customers: SMALL_HOLDS * 10 };
     site.fill(shape).await?;
     site.empty_outlets().await?;
     let database = site.fresh_database().await?;
@@ -75,10 +78,10 @@ async fn backlog(site: &mut Site, scale: Scale, report: &mut Report) -> anyhow::
 }
 
 /// Postgres stops answering while events come in, and is there again after minutes.
-async fn outage(site: &mut Site, scale: Scale, report: &mut Report) -> anyhow::Result<Curve> {
+async fn outage(site: &mut Site, amounts: Amounts, report: &mut Report) -> anyhow::Result<Curve> {
     let rate = 4_000;
-    let away = Duration::from_secs(scale.outage_seconds);
-    let shape = Shape { events: (away.as_secs() + 60) * rate, customers: scale.many_customers };
+    let away = Duration::from_secs(amounts.outage_seconds);
+    let shape = Shape { events: (away.as_secs() + 60) * rate, customers: amounts.many_customers };
     site.empty_events().await?;
     let database = site.fresh_database().await?;
     let mut daemon = Daemon::start_with(site, &database, &[])?;
@@ -101,10 +104,10 @@ async fn outage(site: &mut Site, scale: Scale, report: &mut Report) -> anyhow::R
 }
 
 /// The same load for a long time.
-async fn soak(site: &mut Site, scale: Scale, report: &mut Report) -> anyhow::Result<Curve> {
+async fn soak(site: &mut Site, amounts: Amounts, report: &mut Report) -> anyhow::Result<Curve> {
     let rate = 2_000;
     // So few that what is kept of each is full long before the end: with more, memory would rightly grow for hours.
-    let shape = Shape { events: scale.soak_seconds * rate, customers: scale.customers / 4 };
+    let shape = Shape { events: amounts.soak_seconds * rate, customers: amounts.customers / 4 };
     site.empty_events().await?;
     let database = site.fresh_database().await?;
     let mut daemon = Daemon::start_with(site, &database, &[])?;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream};
 
 use super::{
-    Scale,
+    Amounts,
     daemon::Daemon,
     load::{Shape, event_now},
     process,
@@ -17,8 +17,8 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Stores many customers, kills the daemon, and has the next one raise an alert.
-pub(crate) async fn measure(site: &mut Site, scale: Scale, report: &mut Report) -> anyhow::Result<()> {
-    let customers = scale.many_customers;
+pub(crate) async fn measure(site: &mut Site, amounts: Amounts, report: &mut Report) -> anyhow::Result<()> {
+    let customers = amounts.many_customers;
     // Each customer logs in once; the busier half of the events is spread as chance has it.
     let shape = Shape { events: customers as u64 * 2, customers };
     site.fill(shape).await?;

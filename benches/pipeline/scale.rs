@@ -12,7 +12,7 @@ use nix::{
 };
 
 use super::{
-    Scale,
+    Amounts,
     catch_up::{CaughtUp, catch_up},
     daemon::Daemon,
     load::Shape,
@@ -37,20 +37,20 @@ const TAKEOVER_MILLIS: f64 = 5_000.0;
 const HAND_OVER_MILLIS: f64 = 2_000.0;
 
 /// Shares a backlog, then lets instances come, go, die and sleep.
-pub(crate) async fn measure(site: &mut Site, scale: Scale, report: &mut Report) -> anyhow::Result<()> {
-    share(site, scale, report).await?;
-    change_hands(site, scale, report).await
+pub(crate) async fn measure(site: &mut Site, amounts: Amounts, report: &mut Report) -> anyhow::Result<()> {
+    share(site, amounts, report).await?;
+    change_hands(site, amounts, report).await
 }
 
 /// One, two and four instances in turn over the same backlog.
-async fn share(site: &mut Site, scale: Scale, report: &mut Report) -> anyhow::Result<()> {
-    let shape = Shape { events: scale.events, customers: scale.customers };
+async fn share(site: &mut Site, amounts: Amounts, report: &mut Report) -> anyhow::Result<()> {
+    let shape = Shape { events: amounts.events, customers: amounts.customers };
     let million = shape.events as f64 / 1e6;
     site.empty_events().await?;
     let starting = cost_of_starting(site).await?;
     site.fill(shape).await?;
     let mut runs: [Vec<CaughtUp>; 3] = Default::default();
-    for turn in 1..=scale.turns {
+    for turn in 1..=amounts.turns {
         for (instances, runs) in INSTANCES.into_iter().zip(&mut runs) {
             let mut run = catch_up(site, shape, instances).await?;
             run.cpu -= starting * instances as f64;
@@ -94,7 +94,7 @@ async fn cost_of_starting(site: &mut Site) -> anyhow::Result<f64> {
 }
 
 /// The longest that alerts took while instances joined, left, were killed and slept.
-async fn change_hands(site: &mut Site, scale: Scale, report: &mut Report) -> anyhow::Result<()> {
+async fn change_hands(site: &mut Site, amounts: Amounts, report: &mut Report) -> anyhow::Result<()> {
     site.empty_events().await?;
     site.empty_outlets().await?;
     let database = site.fresh_database().await?;
@@ -102,7 +102,7 @@ async fn change_hands(site: &mut Site, scale: Scale, report: &mut Report) -> any
     one.ready().await?;
     database.wait_shared(1).await?;
     let (mut customers, mut joined, mut left, mut killed, mut slept) = (0, vec![], vec![], vec![], vec![]);
-    for turn in 1..=scale.turns {
+    for turn in 1..=amounts.turns {
         say(&format!("turn {turn}: instances come and go"));
         let (two, worst) = worst_while(site, &mut customers, join(site, &database)).await?;
         joined.push(worst);
