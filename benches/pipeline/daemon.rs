@@ -21,7 +21,10 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::site::{Database, Site};
+use super::{
+    process,
+    site::{Database, Site},
+};
 
 /// The argument that makes this executable a daemon.
 pub(crate) const FLAG: &str = "--as-daemon";
@@ -67,7 +70,16 @@ impl Daemon {
     }
 
     fn execute(site: &Site, database: &Database, roles: &str, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let mut command = Command::new(env::current_exe()?);
+        let program = env::current_exe()?;
+        let mut command = match &site.daemons_on {
+            // It becomes the daemon: the process id stays.
+            Some(cpus) => {
+                let mut command = Command::new("taskset");
+                command.args(["--cpu-list", &process::cpu_list(cpus)]).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
         command.arg(FLAG).kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped());
         command.env("CHURND__NATS__URL", site.nats.url()).env("CHURND__POSTGRES__URL", &database.url);
         command.env("CHURND__ROLES", roles).env("CHURND__HTTP__LISTEN", "127.0.0.1:0");

@@ -36,6 +36,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Amounts {
     events: u64,
     growth_events: u64,
+    /// So many that it does not count what each daemon does once, as taking memory from the system for the first time.
+    shared_events: u64,
     customers: usize,
     many_customers: usize,
     most_customers: usize,
@@ -48,6 +50,7 @@ struct Amounts {
 const FULL: Amounts = Amounts {
     events: 1_000_000,
     growth_events: 500_000,
+    shared_events: 2_000_000,
     customers: 20_000,
     many_customers: 200_000,
     most_customers: 1_000_000,
@@ -59,6 +62,7 @@ const FULL: Amounts = Amounts {
 const QUICK: Amounts = Amounts {
     events: 100_000,
     growth_events: 50_000,
+    shared_events: 200_000,
     customers: 20_000,
     many_customers: 40_000,
     most_customers: 100_000,

@@ -1,8 +1,8 @@
-//! What `/proc` says of a process: CPU time and memory.
+//! What `/proc` says of a process: CPU time and memory; and on which CPUs it runs.
 
-use std::{fs, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 /// How finely the kernel counts CPU time for user space.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -50,6 +50,32 @@ impl Stat {
             of_ended_children: ticks(13)? + ticks(14)?,
         })
     }
+}
+
+/// The CPUs that this process may run on, as in `0-3,7`.
+pub(crate) fn cpus() -> anyhow::Result<Vec<usize>> {
+    let text = fs::read_to_string("/proc/self/status")?;
+    let list = text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).context("no list of CPUs")?;
+    let mut cpus = Vec::new();
+    for range in list.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        cpus.extend(first.parse::<usize>()?..=last.parse()?);
+    }
+    Ok(cpus)
+}
+
+/// CPUs as `taskset` takes them.
+pub(crate) fn cpu_list(cpus: &[usize]) -> String {
+    cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Keeps all threads of a process to some CPUs.
+pub(crate) fn keep_to(pid: i32, cpus: &[usize]) -> anyhow::Result<()> {
+    let mut command = Command::new("taskset");
+    command.args(["--all-tasks", "--cpu-list", "--pid", &cpu_list(cpus), &pid.to_string()]);
+    let output = command.output().context("cannot run taskset (package util-linux)")?;
+    ensure!(output.status.success(), "taskset: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 /// The most memory that a process ever held, in MiB.

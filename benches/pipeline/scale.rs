@@ -44,24 +44,42 @@ pub(crate) async fn measure(site: &mut Site, amounts: Amounts, report: &mut Repo
 
 /// One, two and four instances in turn over the same backlog.
 async fn share(site: &mut Site, amounts: Amounts, report: &mut Report) -> anyhow::Result<()> {
-    let shape = Shape { events: amounts.events, customers: amounts.customers };
-    let million = shape.events as f64 / 1e6;
+    let shape = Shape { events: amounts.shared_events, customers: amounts.customers };
     site.empty_events().await?;
     let starting = cost_of_starting(site).await?;
     site.fill(shape).await?;
+    if process::cpus()?.len() > 1 {
+        site.keep_nats_apart(true)?;
+        share_on(site, amounts, starting, ", nats-server on CPUs of its own", report).await?;
+        site.keep_nats_apart(false)?;
+    }
+    share_on(site, amounts, starting, ", all on all CPUs", report).await
+}
+
+/// CPU time grows with what else runs on the same CPU and empties its caches, and nats-server has more to do for several
+/// instances: apart from it shows what sharing costs the daemons themselves.
+async fn share_on(
+    site: &mut Site,
+    amounts: Amounts,
+    starting: f64,
+    how: &str,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let shape = Shape { events: amounts.shared_events, customers: amounts.customers };
+    let million = shape.events as f64 / 1e6;
     let mut runs: [Vec<CaughtUp>; 3] = Default::default();
     for turn in 1..=amounts.turns {
         for (instances, runs) in INSTANCES.into_iter().zip(&mut runs) {
             let mut run = catch_up(site, shape, instances).await?;
             run.cpu -= starting * instances as f64;
-            say(&format!("turn {turn}: {instances} of them spent {:.2} CPU s per million", run.cpu / million));
+            say(&format!("turn {turn}: {instances} of them spent {:.2} CPU s per million{how}", run.cpu / million));
             runs.push(run);
         }
     }
     let [alone, ..] = &runs;
     for (instances, runs) in INSTANCES.into_iter().zip(&runs) {
         let of = |value: fn(&CaughtUp) -> f64| median(runs.iter().map(value));
-        let name = format!("{instances} sharing a backlog");
+        let name = format!("{instances} sharing a backlog{how}");
         report.tell(format!("{name}: events/s"), number(shape.events as f64 / of(|run| run.seconds)));
         let spent = [of(|run| run.cpu), of(|run| run.nats_cpu), of(|run| run.postgres_cpu)];
         let [daemons, nats, postgres] = spent.map(|seconds| seconds / million);

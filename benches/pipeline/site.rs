@@ -26,7 +26,7 @@ use tokio_postgres::{Client, NoTls};
 
 use super::{
     load::{ACCOUNT, Shape, plan},
-    say,
+    process, say,
 };
 
 const TEMPLATE: &str = "migrated";
@@ -40,6 +40,8 @@ pub(crate) struct Site {
     pub(crate) postgres: Postgres,
     pub(crate) client: async_nats::Client,
     databases: u32,
+    /// Where daemons run from now on, if not anywhere.
+    pub(crate) daemons_on: Option<Vec<usize>>,
     _scratch: tempfile::TempDir,
 }
 
@@ -61,7 +63,7 @@ impl Site {
         declare_streams(&context).await?;
         postgres.create_database(TEMPLATE, None).await?;
         migrate(&postgres.url_of(TEMPLATE)).await?;
-        Ok(Self { nats, postgres, client, databases: 0, _scratch: scratch })
+        Ok(Self { nats, postgres, client, databases: 0, daemons_on: None, _scratch: scratch })
     }
 
     /// A database in which nothing ever happened.
@@ -135,6 +137,15 @@ impl Site {
         let stream = jetstream::new(self.client.clone()).get_stream("CHURN_EVENTS").await?;
         let state = &stream.cached_info().state;
         Ok(state.bytes as f64 / state.messages as f64)
+    }
+
+    /// Gives nats-server half of the CPUs, and the other half to daemons that start from now on; or all CPUs to all.
+    pub(crate) fn keep_nats_apart(&mut self, apart: bool) -> anyhow::Result<()> {
+        let cpus = process::cpus()?;
+        let (daemons, nats) = cpus.split_at(cpus.len() / 2);
+        process::keep_to(self.nats_pid()?, if apart { nats } else { &cpus })?;
+        self.daemons_on = apart.then(|| daemons.to_vec());
+        Ok(())
     }
 
     pub(crate) fn nats_pid(&self) -> anyhow::Result<i32> {
