@@ -3,6 +3,9 @@
 //! What it accepts and refuses follows the statements in `store`, not the callers' hopes; the suite in `conformance`
 //! holds it to the real one. Each commit is checked on the spot against what must hold in every commit.
 
+mod port;
+mod seat;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
@@ -15,29 +18,18 @@ use churnd::{
         time::Timestamp,
     },
     store::{
-        StoreError,
         checkpoint::CheckpointWrite,
-        erasure::{Forgotten, ToForget},
-        error::Cause,
-        leases::{Decision, InstanceView, Lease, Leases, Memory, Owner, PartitionView, Role, Target, View, decide},
-        ledger::{Answer, Ledger, Membership},
+        leases::{Decision, InstanceView, Lease, Memory, Owner, PartitionView, Role, Target, View, decide},
         outbox::{OutboxPending, StoredOutboxRow},
-        partitioning::Layout,
         states::{DueRow, LoadedState, RecentScore},
-        suppression::Known,
     },
 };
-use futures_util::FutureExt as _;
-use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use crate::{
-    instance::Port,
-    world::{Called, Inner, Server},
-};
+pub(crate) use port::TablesPort;
+pub(crate) use seat::Seat;
 
-/// How long an instance waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+use crate::world::Inner;
 
 /// A partition's row.
 #[derive(Clone, Debug, Default)]
@@ -447,241 +439,5 @@ impl Inner {
             }
         }
         stood
-    }
-}
-
-/// An instance's way to the tables.
-#[derive(Clone)]
-pub(crate) struct TablesPort {
-    port: Port,
-}
-
-fn away(doing: &'static str) -> StoreError {
-    StoreError::unavailable(doing, "the connection broke")
-}
-
-impl TablesPort {
-    pub(crate) fn of(port: &Port) -> Self {
-        Self { port: port.clone() }
-    }
-
-    async fn ask<T: Send + 'static>(
-        &self,
-        doing: &'static str,
-        effect: impl FnOnce(&mut Inner) -> T + Send + 'static,
-    ) -> Result<T, StoreError> {
-        match self.port.world.call(self.port.who, Server::Tables, PATIENCE, effect).await {
-            Called::Done(answer) => Ok(answer),
-            Called::Refused | Called::NoAnswer => Err(away(doing)),
-        }
-    }
-}
-
-fn owned(keys: &[(&str, &str)]) -> Vec<(String, String)> {
-    keys.iter().map(|(account, token)| ((*account).to_owned(), (*token).to_owned())).collect()
-}
-
-impl Ledger for TablesPort {
-    fn known_accounts(&self) -> Answer<'_, HashSet<AccountId>> {
-        self.ask("look up accounts", |inner| inner.tables.accounts.clone()).boxed()
-    }
-
-    fn load_customers<'a>(&'a self, keys: &'a [(&'a str, &'a str)]) -> Answer<'a, Known> {
-        let keys = owned(keys);
-        let load = move |inner: &mut Inner| Known { states: inner.tables.load(&keys), ..Known::default() };
-        self.ask("load states", load).boxed()
-    }
-
-    fn load_due<'a>(
-        &'a self,
-        partitions: &'a [PartitionId],
-        until_hour: i64,
-        after: Option<&'a DueRow>,
-        limit: usize,
-    ) -> Answer<'a, Vec<DueRow>> {
-        let of = partitions.to_vec();
-        let after = after.map(|row| (row.due_at.hour(), row.account.as_str().to_owned(), row.token.to_string()));
-        self.ask("load who is due", move |inner| inner.tables.due(&of, until_hour, after, limit)).boxed()
-    }
-
-    fn load_page<'a>(
-        &'a self,
-        partitions: &'a [PartitionId],
-        after: Option<(&'a str, &'a str)>,
-        limit: usize,
-    ) -> Answer<'a, Vec<LoadedState>> {
-        let after = after.map(|(account, token)| (account.to_owned(), token.to_owned()));
-        let of = partitions.to_vec();
-        self.ask("load a page of states", move |inner| inner.tables.page(&of, after, limit)).boxed()
-    }
-
-    fn store_checkpoint<'a>(&'a self, write: &'a CheckpointWrite) -> Answer<'a, ()> {
-        const DOING: &str = "store a checkpoint";
-        let (copy, port) = (write.clone(), self.port.clone());
-        async move {
-            let lease = crate::story::LEASE;
-            let effect = move |inner: &mut Inner| inner.store(&copy, port.who, port.life, lease);
-            match self.port.world.call(self.port.who, Server::Tables, PATIENCE, effect).await {
-                Called::Done(Stood::Now | Stood::Before) => Ok(()),
-                Called::Done(Stood::Fenced(partition, epoch)) => {
-                    Err(StoreError::Fenced { partition: PartitionId(partition), epoch: Epoch(epoch) })
-                }
-                Called::Done(Stood::Torn) => Err(StoreError::unavailable(DOING, "the id was used before")),
-                Called::Refused => Err(away(DOING)),
-                Called::NoAnswer => {
-                    Err(StoreError::OutcomeUnknown { doing: DOING, cause: Cause::text("the connection broke") })
-                }
-            }
-        }
-        .boxed()
-    }
-
-    fn owners(&self) -> Answer<'_, Vec<Owner>> {
-        self.ask("list the owners", |inner| inner.tables.owners(inner.wall())).boxed()
-    }
-
-    fn customers_to_forget(&self) -> Answer<'_, Vec<ToForget>> {
-        async { Ok(Vec::new()) }.boxed()
-    }
-
-    fn settle_forgotten<'a>(&'a self, _forgotten: &'a [Forgotten]) -> Answer<'a, ()> {
-        async { Ok(()) }.boxed()
-    }
-
-    fn load_unpublished<'a>(
-        &'a self,
-        partitions: &'a [PartitionId],
-        after_id: u64,
-        limit: usize,
-    ) -> Answer<'a, Vec<StoredOutboxRow>> {
-        let of = partitions.to_vec();
-        self.ask("load the outbox", move |inner| inner.tables.unpublished(&of, after_id, limit)).boxed()
-    }
-
-    fn mark_published<'a>(&'a self, message_ids: &'a [String]) -> Answer<'a, ()> {
-        let ids = message_ids.to_vec();
-        let mark = move |inner: &mut Inner| {
-            let now = inner.wall();
-            inner.tables.mark(&ids, now);
-        };
-        self.ask("mark messages as published", mark).boxed()
-    }
-
-    fn outbox_pending(&self) -> Answer<'_, OutboxPending> {
-        self.ask("count the outbox", |inner| inner.tables.pending()).boxed()
-    }
-
-    fn last_score_at(&self, _: Layout, partition: PartitionId) -> Answer<'_, Option<Timestamp>> {
-        self.ask("look up the last score", move |inner| inner.tables.last_score_at(partition)).boxed()
-    }
-
-    fn recent_scores<'a>(&'a self, partitions: &'a [PartitionId], since: Timestamp) -> Answer<'a, Vec<RecentScore>> {
-        let of = partitions.to_vec();
-        self.ask("load recent scores", move |inner| inner.tables.recent(&of, since)).boxed()
-    }
-}
-
-/// An instance's session.
-pub(crate) struct Seat {
-    port: TablesPort,
-    id: Uuid,
-    lease: Duration,
-    standing: Mutex<Standing>,
-}
-
-#[derive(Default)]
-struct Standing {
-    rounds: u64,
-    suspects: HashSet<Uuid>,
-    held: BTreeMap<PartitionId, Epoch>,
-}
-
-impl Seat {
-    pub(crate) async fn open(port: &Port, lease: Duration) -> Result<Self, StoreError> {
-        let (who, life) = (port.who, port.life);
-        let port = TablesPort::of(port);
-        let id = port.ask("open a session", move |inner| inner.tables.join(who, life)).await?;
-        Ok(Self { port, id, lease, standing: Mutex::default() })
-    }
-
-    async fn one_round(&self, target: Target) -> Result<Leases, StoreError> {
-        let mut standing = self.standing.lock().await;
-        let memory = Memory { rounds: standing.rounds, suspects: standing.suspects.clone() };
-        let (me, lease, who) = (self.id, self.lease, self.port.port.who);
-        let asked = move |inner: &mut Inner| {
-            let now = inner.wall();
-            let round = inner.tables.round(me, target, &memory, now, lease);
-            if !round.decision.take.is_empty() || !round.decision.surplus.is_empty() {
-                let Decision { take, surplus, dead, .. } = &round.decision;
-                inner.note(format_args!("i{who} takes {take:?}, of dead {}, has too many: {surplus:?}", dead.len()));
-            }
-            (round, u16::try_from(inner.tables.partitions.len()).unwrap())
-        };
-        let (Round { held, decision }, partitions) = match self.port.ask("renew the leases", asked).await {
-            Ok(round) => round,
-            Err(error) => {
-                // The session gives its connection up with the error, and its lock with that.
-                let mut inner = self.port.port.world.lock();
-                if let Some(member) = inner.tables.members.get_mut(&me) {
-                    member.connected = false;
-                }
-                return Err(error);
-            }
-        };
-        let now_held: BTreeMap<_, _> = held.iter().map(|lease| (lease.partition, lease.epoch)).collect();
-        let before = std::mem::replace(&mut standing.held, now_held.clone());
-        standing.rounds += 1;
-        standing.suspects = decision.suspects;
-        Ok(Leases {
-            gained: held.iter().filter(|lease| before.get(&lease.partition) != Some(&lease.epoch)).cloned().collect(),
-            lost: before
-                .iter()
-                .filter(|(partition, epoch)| now_held.get(partition) != Some(epoch))
-                .map(|(partition, _)| *partition)
-                .collect(),
-            surplus: decision.surplus,
-            layout: Layout::new(partitions),
-            wanting: held.len() < decision.share && standing.suspects.is_empty(),
-            valid_for: lease,
-            held,
-        })
-    }
-
-    async fn give_back(&self, partition: PartitionId, epoch: Epoch) -> Result<bool, StoreError> {
-        let (me, who) = (self.id, self.port.port.who);
-        let released = self
-            .port
-            .ask("release a partition", move |inner| {
-                inner.note(format_args!("i{who} gives {partition} back in epoch {epoch}"));
-                inner.tables.release(me, partition, epoch)
-            })
-            .await?;
-        let held = &mut self.standing.lock().await.held;
-        if held.get(&partition) == Some(&epoch) {
-            held.remove(&partition);
-        }
-        Ok(released)
-    }
-}
-
-impl Membership for Seat {
-    fn lease(&self) -> Duration {
-        self.lease
-    }
-
-    fn acquire_and_renew(&self, _role: Role, target: Target) -> Answer<'_, Leases> {
-        self.one_round(target).boxed()
-    }
-
-    fn release(&self, _role: Role, partition: PartitionId, epoch: Epoch) -> Answer<'_, bool> {
-        self.give_back(partition, epoch).boxed()
-    }
-
-    fn close(self: Box<Self>) -> Answer<'static, ()> {
-        async move {
-            let me = self.id;
-            self.port.ask("leave the instances", move |inner| inner.tables.leave(me)).await
-        }
-        .boxed()
     }
 }
