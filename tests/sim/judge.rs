@@ -26,7 +26,7 @@ use crate::{
     log::Log,
     model::scoring::{Parameters, score},
     traffic::Histories,
-    world::{Inner, World},
+    world::Inner,
 };
 
 /// What a world amounted to.
@@ -63,24 +63,25 @@ pub(crate) fn unrest(inner: &Inner) -> String {
     open.join(", ")
 }
 
-/// Judges a world at rest.
-pub(crate) fn judge(world: &Arc<World>, histories: &Histories, book: usize, policy: Policy, clocks: bool) -> Facts {
-    let mut inner = world.lock();
+/// What is wrong in a world at rest.
+pub(crate) fn wrong(inner: &Inner, histories: &Histories, book: usize, policy: Policy, clocks: bool) -> Vec<String> {
     let skew = inner.bodies.iter().map(|body| body.skew).max().unwrap_or(0);
     let now = inner.wall().plus_millis(skew);
     let expected = replay(&inner.log, inner.tables.partitions.len(), policy, now);
     let mut found = Vec::new();
-    compare_states(&inner, &expected, &mut found);
-    compare_counts(&inner, &expected, &mut found);
-    compare_messages(&inner, &expected, &mut found);
-    compare_scores(&inner, histories, book, now, &mut found);
+    compare_states(inner, &expected, &mut found);
+    compare_counts(inner, &expected, &mut found);
+    compare_messages(inner, &expected, &mut found);
+    compare_scores(inner, histories, book, now, &mut found);
     // After a takeover the scores of the last minutes are put again, by the clock that they were made with.
     if !clocks {
-        found.extend(wrong_in_bucket(&inner));
+        found.extend(wrong_in_bucket(inner));
     }
-    for what in found {
-        inner.complain(what);
-    }
+    found
+}
+
+/// What was seen in a world.
+pub(crate) fn facts(inner: &Inner) -> Facts {
     Facts {
         events: inner.log.last(),
         alerts: inner.log.alerts.len() as u64,
@@ -262,7 +263,7 @@ fn compare_scores(inner: &Inner, histories: &Histories, book: usize, now: Timest
 }
 
 /// Where the bucket does not show what is stored.
-pub(crate) fn wrong_in_bucket(inner: &Inner) -> Vec<String> {
+fn wrong_in_bucket(inner: &Inner) -> Vec<String> {
     let mut found = Vec::new();
     for (key, (_, row)) in &inner.tables.states {
         let entry = inner.log.bucket.get(&format!("$KV.churn_risk.{}.{}", key.0, key.1));

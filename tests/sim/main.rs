@@ -25,6 +25,7 @@ mod fakes;
 mod instance;
 mod judge;
 mod log;
+mod outages;
 mod seeds;
 mod story;
 mod tables;

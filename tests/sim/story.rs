@@ -200,26 +200,30 @@ impl Story {
             self.restart(&books, 1);
         }
         let mut waited = 0;
-        // What was asked while a connection broke is asked again when the patience of whoever asked has ended.
-        while waited < 20_000 && !(self.at_rest() && self.bucket_is_right()) {
+        // What was asked while a connection broke is asked again when the patience of whoever asked has ended, and who lost
+        // a consumer takes no silence for what it seems before there is another.
+        while waited < 20_000 && !(self.at_rest() && self.wrong().is_empty()) {
             sleep(Duration::from_millis(100)).await;
             self.restart(&books, 1);
             waited += 100;
         }
-        let clocks = self.plan.kinds.contains(&Kind::Clock);
-        let facts = judge::judge(&self.world, &self.histories, self.book, self.plan.settings.policy, clocks);
+        let wrong = self.wrong();
+        let mut inner = self.world.lock();
+        wrong.into_iter().for_each(|what| inner.complain(what));
+        let facts = judge::facts(&inner);
+        drop(inner);
         self.ended(rested_after, facts)
+    }
+
+    fn wrong(&self) -> Vec<String> {
+        let clocks = self.plan.kinds.contains(&Kind::Clock);
+        judge::wrong(&self.world.lock(), &self.histories, self.book, self.plan.settings.policy, clocks)
     }
 
     fn ended(&self, rested_after: i64, facts: judge::Facts) -> Ended {
         let mut inner = self.world.lock();
         let violations = std::mem::take(&mut inner.violations);
         Ended { violations, hash: inner.trace_hash(), trace: inner.trace().to_owned(), rested_after, facts }
-    }
-
-    fn bucket_is_right(&self) -> bool {
-        let clocks = self.plan.kinds.contains(&Kind::Clock);
-        clocks || judge::wrong_in_bucket(&self.world.lock()).is_empty()
     }
 
     /// A promise is broken already: what follows proves nothing more.

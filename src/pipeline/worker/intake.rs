@@ -14,7 +14,7 @@ use tracing::{debug, error, warn};
 use super::{
     Loading, Owned, Waiting, Worker,
     owned::key_of,
-    readers::{Read, Scope},
+    readers::{Origin, Read, Scope},
 };
 use crate::{
     engine::{
@@ -43,7 +43,7 @@ const AHEAD_AT_MOST_MILLIS: i64 = 5 * 60_000;
 /// What waits for states to be loaded.
 pub(super) enum Work {
     /// Messages of one consumer.
-    Messages { batch: ReadBatch, scope: Scope },
+    Messages { batch: ReadBatch, origin: Origin },
     /// Customers that silence made due.
     Due { partition: PartitionId, keys: Vec<Box<str>> },
     /// A page of stored customers to be scored by other rules, and after whom it begins.
@@ -61,7 +61,7 @@ impl Worker {
         match read.batch {
             Ok(batch) => {
                 self.spot_check(&batch);
-                self.begin(Work::Messages { batch, scope: read.scope })
+                self.begin(Work::Messages { batch, origin: read.origin })
             }
             Err(ReaderError::Overtaken { missed, first, expected, .. }) => {
                 error!(
@@ -146,9 +146,9 @@ impl Worker {
         let Known { states, suppressed } = loaded;
         found.inc_by(states.len() as u64);
         match work {
-            Work::Messages { batch, scope } => {
+            Work::Messages { batch, origin } => {
                 self.admit_loaded(states, now)?;
-                self.apply_batch(batch, scope, &suppressed, now);
+                self.apply_batch(batch, origin, &suppressed, now);
             }
             Work::Due { partition, keys } => {
                 self.admit_loaded(states, now)?;
@@ -268,7 +268,8 @@ impl Worker {
         Ok(Some((partition, slot)))
     }
 
-    fn apply_batch(&mut self, batch: ReadBatch, scope: Scope, suppressed: &HashSet<Box<str>>, now: Timestamp) {
+    fn apply_batch(&mut self, batch: ReadBatch, origin: Origin, suppressed: &HashSet<Box<str>>, now: Timestamp) {
+        let scope = origin.scope;
         let started = std::time::Instant::now();
         let mut tally = Tally::default();
         let mut found = std::mem::take(&mut self.found);
@@ -302,7 +303,7 @@ impl Worker {
         self.checkpointing.note_change();
         tally.report(&self.tools.metrics);
         self.tools.metrics.consumer_pending_messages.set(i64::try_from(self.readers.pending()).unwrap_or(i64::MAX));
-        self.readers.recycle(scope, batch.messages);
+        self.readers.applied(origin, batch);
         self.tools.metrics.observe_stage("apply", started.elapsed());
     }
 

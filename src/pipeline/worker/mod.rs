@@ -292,9 +292,11 @@ impl Worker {
         let now = self.now();
         self.tools.metrics.windows_dirty.set(i64::try_from(self.dirty()).unwrap_or(i64::MAX));
         self.evict_if_wanted();
-        if self.readers.lag(now) {
+        let lag = self.readers.lag(now);
+        if lag {
             self.unjudged_since = None;
-        } else if self.may_break_silence() {
+        }
+        if self.judged || (!lag && self.may_break_silence()) {
             self.notice_silence(now)?;
         }
         self.forgetting.look_if_due(&self.tools.store);

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{Owned, Tools, owned::ReadingFrom};
@@ -37,11 +37,19 @@ pub(super) enum Scope {
     One(PartitionId),
 }
 
+/// Whose batch it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    pub(super) scope: Scope,
+    generation: u64,
+    /// When it was read, by the clock on the wall; before that where the machine slept over it.
+    read_at: Timestamp,
+}
+
 /// A batch, or why there is none.
 pub(super) struct Read {
-    pub(super) scope: Scope,
+    pub(super) origin: Origin,
     pub(super) batch: Result<ReadBatch, ReaderError>,
-    generation: u64,
 }
 
 /// Memory of batches that are done, to be used for the next ones: a batch is so large that the allocator would give it
@@ -76,20 +84,21 @@ struct Active {
 struct Backlog {
     /// What the server held behind the last batch; nothing before it has told.
     pending: Option<u64>,
-    /// When the last message that was applied had been stored.
-    applied_at: Timestamp,
+    /// Everything that had been stored by then is applied.
+    complete_until: Timestamp,
 }
 
 impl Backlog {
     /// Silence cannot be told from what is still to come.
     fn lags(&self, now: Timestamp) -> bool {
-        self.pending.is_none_or(|pending| pending > 0 && now.millis_since(self.applied_at) > LAGS_MILLIS)
+        now.millis_since(self.complete_until) > LAGS_MILLIS
     }
 }
 
 /// The consumers that read for the owned partitions.
 pub(super) struct Readers {
     reading: Arc<dyn Reading>,
+    now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     tasks: Tasks,
     #[cfg_attr(not(feature = "mutants"), expect(dead_code, reason = "only bugs are told of it"))]
     mutants: Mutants,
@@ -110,6 +119,7 @@ impl Readers {
         Self {
             reading: Arc::clone(&tools.reading),
             tasks: tools.tasks.clone(),
+            now: Arc::clone(&tools.now),
             mutants: tools.mutants,
             counters: Arc::clone(&tools.readers),
             batch,
@@ -126,8 +136,7 @@ impl Readers {
     pub(super) async fn next(&mut self) -> Read {
         loop {
             let read = self.receiver.recv().await.expect("the sender lives as long as the readers");
-            let active = self.active.get_mut(&read.scope).filter(|active| active.generation == read.generation);
-            let Some(active) = active else { continue };
+            let Some(active) = self.active_of(read.origin) else { continue };
             if let Ok(batch) = &read.batch {
                 active.backlog.pending = batch.pending;
             }
@@ -145,17 +154,29 @@ impl Readers {
         self.active.values().all(|active| active.backlog.pending == Some(0))
     }
 
-    /// Some consumer is so far behind that silence cannot be told from what is still to come, or has said nothing yet.
+    /// Events of a partition may still be to come: silence cannot be told from what was not read yet.
+    pub(super) fn lags(&self, partition: PartitionId, now: Timestamp) -> bool {
+        let active = self.active.get(&Scope::One(partition)).or_else(|| self.active.get(&Scope::All));
+        active.is_none_or(|active| active.backlog.lags(now))
+    }
+
+    /// Events of some partition may still be to come.
     pub(super) fn lag(&self, now: Timestamp) -> bool {
         self.active.values().any(|active| active.backlog.lags(now))
     }
 
-    /// Takes the memory of a batch back that is done.
-    pub(super) fn recycle(&mut self, scope: Scope, messages: Vec<RawMessage>) {
-        if let (Some(active), Some(last)) = (self.active.get_mut(&scope), messages.last()) {
-            active.backlog.applied_at = last.stored_at;
+    fn active_of(&mut self, origin: Origin) -> Option<&mut Active> {
+        self.active.get_mut(&origin.scope).filter(|active| active.generation == origin.generation)
+    }
+
+    /// A batch is applied: notes how far its consumer has come, and takes the memory back.
+    pub(super) fn applied(&mut self, origin: Origin, batch: ReadBatch) {
+        if let Some(Active { backlog, .. }) = self.active_of(origin) {
+            let current = batch.current.map(|ago| origin.read_at.minus(ago));
+            let stored = batch.messages.last().map(|last| last.stored_at);
+            backlog.complete_until = current.max(stored).unwrap_or(backlog.complete_until);
         }
-        self.spares.give(messages);
+        self.spares.give(batch.messages);
     }
 
     /// Reads for exactly these partitions from now on.
@@ -225,7 +246,8 @@ impl Readers {
             config.filter = Some(format!("churn.p.{number}.>"));
         }
         let reader = self.reading.open(EVENTS, config, Arc::clone(&self.counters));
-        let task = read_on(reader, scope, generation, self.sender.clone(), self.spares.clone(), stop.clone());
+        let (now, sender) = (Arc::clone(&self.now), self.sender.clone());
+        let task = read_on(reader, (scope, generation), now, sender, self.spares.clone(), stop.clone());
         self.tasks.spawn(task);
         self.active.insert(scope, Active { generation, stop, backlog: Backlog::default(), epochs });
     }
@@ -233,8 +255,8 @@ impl Readers {
 
 async fn read_on(
     mut reader: Box<dyn Batches>,
-    scope: Scope,
-    generation: u64,
+    (scope, generation): (Scope, u64),
+    now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     sender: mpsc::Sender<Read>,
     spares: Spares,
     stop: CancellationToken,
@@ -243,12 +265,14 @@ async fn read_on(
         if let Some(messages) = spares.take() {
             reader.recycle(messages);
         }
+        // The clock of the machine's own pace stands still while the machine sleeps.
+        let (asked_at, asked) = (now(), Instant::now());
         let batch = tokio::select! {
             biased;
             () = stop.cancelled() => break,
             batch = reader.next_batch() => batch,
         };
-        let read = Read { scope, batch, generation };
+        let read = Read { origin: Origin { scope, generation, read_at: asked_at.plus(asked.elapsed()) }, batch };
         let sent = tokio::select! {
             biased;
             () = stop.cancelled() => break,
@@ -272,10 +296,11 @@ mod tests {
 
     #[test]
     fn who_is_behind_or_has_said_nothing_yet_takes_no_silence_for_what_it_seems() {
-        let now = Timestamp::from_seconds(1_000);
-        let lags = |pending, applied: i64| Backlog { pending, applied_at: Timestamp::from_seconds(applied) }.lags(now);
-        assert!(lags(None, 1_000), "nothing was read yet");
-        assert!(lags(Some(7), 900) && !lags(Some(7), 995));
-        assert!(!lags(Some(0), 0), "the last event was long ago, and there is none behind it");
+        let lags = |until| {
+            let backlog = Backlog { pending: Some(0), complete_until: Timestamp::from_seconds(until) };
+            backlog.lags(Timestamp::from_seconds(1_000))
+        };
+        assert!(Backlog::default().lags(Timestamp::from_seconds(1_000)), "nothing was read yet");
+        assert!(lags(900) && !lags(995));
     }
 }

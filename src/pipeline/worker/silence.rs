@@ -30,30 +30,41 @@ const HOUR_MILLIS: i64 = 3_600_000;
 pub(super) type DueLoading = Pin<Box<dyn Future<Output = anyhow::Result<(PartitionId, Vec<DueRow>)>> + Send>>;
 
 impl Worker {
-    /// Begins at most one piece of work that silence asks for.
+    /// Begins at most one piece of work that silence asks for. Partitions whose events may still be to come, or that are
+    /// being handed over, wait; so do all while messages do.
     pub(super) fn notice_silence(&mut self, now: Timestamp) -> anyhow::Result<()> {
-        self.settle(now);
         if self.work.is_some() {
             return Ok(());
         }
-        if let Some((partition, keys)) = self.owned.values_mut().find_map(|owned| take_due(owned, now)) {
+        self.settle(now);
+        let due = self.complete(now).find_map(|owned| take_due(owned, now));
+        if let Some((partition, keys)) = due {
             return self.begin(Work::Due { partition, keys });
         }
-        if let Some(partition) = self.owned.values_mut().find_map(|owned| wants_due(owned, now)) {
+        let wanting = self.complete(now).find_map(|owned| wants_due(owned, now));
+        if let Some(partition) = wanting {
             self.look_for_due(partition, now);
             return Ok(());
         }
-        let sweeping = self.owned.iter().find(|(_, owned)| owned.sweep.is_some() && !owned.releasing);
-        if let Some((partition, _)) = sweeping.filter(|_| self.dirty() * 2 < self.config.dirty_customers_max) {
-            self.load_sweep_page(*partition);
+        let sweeping = self.complete(now).find(|owned| owned.sweep.is_some()).map(|owned| owned.engine.id());
+        if let Some(partition) = sweeping.filter(|_| self.dirty() * 2 < self.config.dirty_customers_max) {
+            self.load_sweep_page(partition);
         }
         Ok(())
+    }
+
+    /// The partitions whose customers' events are all applied, as far as silence is concerned.
+    fn complete(&mut self, now: Timestamp) -> impl Iterator<Item = &mut Owned> {
+        let readers = &self.readers;
+        let all = self.owned.iter_mut().filter(move |(id, owned)| !owned.releasing && !readers.lags(**id, now));
+        all.map(|(_, owned)| owned)
     }
 
     fn settle(&mut self, now: Timestamp) {
         let most = self.config.hot_customers.max(1);
         let waiting: usize = self.owned.values().map(|owned| owned.engine.unsettled()).sum();
-        for owned in self.owned.values_mut() {
+        let mut some_settled = false;
+        for owned in self.complete(now) {
             if owned.engine.settles_at().is_some() {
                 let settled = owned.engine.settle(now, waiting > most);
                 if settled > 0 {
@@ -62,9 +73,12 @@ impl Worker {
                         "an import into {} is over: scored {settled} customers",
                         owned.engine.id()
                     );
-                    self.checkpointing.note_change();
+                    some_settled = true;
                 }
             }
+        }
+        if some_settled {
+            self.checkpointing.note_change();
         }
     }
 

@@ -93,8 +93,15 @@ enum Phase<S: Source> {
     Start,
 }
 
-type Probe = BoxFuture<'static, (u64, Result<ConsumerFacts, StreamError>)>;
+type Probe = BoxFuture<'static, Probed>;
 type Audit = BoxFuture<'static, Result<StreamFacts, StreamError>>;
+
+/// What the server said of the consumer, and how far it had been read when it was asked.
+struct Probed {
+    asked: Instant,
+    sequence: u64,
+    answer: Result<ConsumerFacts, StreamError>,
+}
 
 /// Reads one stream, all of it or what one filter selects.
 pub struct Reader<S: Source = Context> {
@@ -118,6 +125,9 @@ pub struct Reader<S: Source = Context> {
     probe: Option<Probe>,
     suspect: Option<u64>,
     caught_up: bool,
+    /// When the server was asked that last said nothing was left: everything stored before was handed out, or is in hand.
+    told: Option<Instant>,
+    sought: Instant,
     news: bool,
     /// What the server holds behind what came last; unknown until it was asked.
     pending: Option<u64>,
@@ -155,6 +165,8 @@ impl<S: Source> Reader<S> {
             probe: None,
             suspect: None,
             caught_up: false,
+            told: None,
+            sought: now,
             news: false,
             pending: None,
             tick: Box::pin(tokio::time::sleep(TICK)),
@@ -380,7 +392,13 @@ impl<S: Source> Reader<S> {
             self.counters.batches.fetch_add(1, Ordering::Relaxed);
         }
         let position = StreamSequence(self.position);
-        ReadBatch { messages, position, caught_up_to: self.caught_up.then_some(position), pending: self.pending }
+        ReadBatch {
+            messages,
+            position,
+            caught_up_to: self.caught_up.then_some(position),
+            pending: self.pending,
+            current: self.told.map(|told| told.elapsed()),
+        }
     }
 
     /// Moves the position past messages that are not of the filter.
@@ -414,7 +432,8 @@ impl<S: Source> Reader<S> {
         } else if self.probe.is_none() {
             let (source, stream, name) = (self.source.clone(), self.stream.clone(), session.name().to_owned());
             let sequence = session.sequence();
-            let probe = async move { (sequence, source.consumer_facts(&stream, &name).await) };
+            let probe =
+                async move { Probed { asked: now, sequence, answer: source.consumer_facts(&stream, &name).await } };
             self.probe = Some(probe.boxed());
         }
     }
@@ -422,25 +441,28 @@ impl<S: Source> Reader<S> {
     /// Compares the server's view of the consumer with ours. Ready with `true` when the position moved.
     fn poll_probe(&mut self, task: &mut TaskContext<'_>) -> bool {
         let Some(probe) = &mut self.probe else { return false };
-        let Poll::Ready((asked_at, answer)) = probe.poll_unpin(task) else { return false };
+        let Poll::Ready(Probed { asked, sequence, answer }) = probe.poll_unpin(task) else { return false };
         self.probe = None;
         let Phase::Read(session) = &self.phase else { return false };
-        let (Ok(facts), true) = (answer, session.sequence() == asked_at) else { return false };
+        let (Ok(facts), true) = (answer, session.sequence() == sequence) else { return false };
         self.pending = Some(facts.pending);
-        self.caught_up = facts.pending == 0 && facts.delivered == asked_at;
-        if facts.delivered == asked_at {
+        self.caught_up = facts.pending == 0 && facts.delivered == sequence;
+        if facts.delivered == sequence {
+            if self.caught_up {
+                self.told = Some(asked);
+            }
             self.suspect = None;
             let before = self.position;
             self.advance(facts.scanned);
             return self.position > before;
         }
         // Messages may be under way; if the next look finds the same they are lost.
-        if self.suspect == Some(asked_at) {
+        if self.suspect == Some(sequence) {
             self.suspect = None;
             self.reseek(Reseek::TailLost);
             task.waker().wake_by_ref();
         } else {
-            self.suspect = Some(asked_at);
+            self.suspect = Some(sequence);
         }
         false
     }
@@ -451,6 +473,7 @@ impl<S: Source> Reader<S> {
         self.probe = None;
         self.suspect = None;
         self.caught_up = false;
+        self.pending = None;
         self.wait();
     }
 
@@ -474,6 +497,7 @@ impl<S: Source> Reader<S> {
             after: self.position,
             witness: self.witness,
         };
+        self.sought = Instant::now();
         self.phase = Phase::Seek(seek.run().boxed());
     }
 
@@ -483,6 +507,9 @@ impl<S: Source> Reader<S> {
                 info!(stream = self.stream, consumer = session.name(), position = self.position, pending, "reading");
                 self.witness.created = Some(created);
                 self.pending = Some(pending);
+                if pending == 0 {
+                    self.told = Some(self.sought);
+                }
                 self.phase = Phase::Read(session);
                 self.news = true;
                 None
