@@ -84,6 +84,9 @@ pub struct Evicted {
     pub due_at: Option<Timestamp>,
 }
 
+/// When the last history came to a partition that has got none.
+const NO_HISTORY: Timestamp = Timestamp::from_millis(i64::MIN / 2);
+
 /// What a row takes beside its body: ids, subject, allocations.
 const ROW_OVERHEAD: usize = 400;
 
@@ -127,7 +130,7 @@ impl Partition {
             dirty: Vec::new(),
             in_flight: Vec::new(),
             unsettled: Vec::new(),
-            last_history: Timestamp::from_millis(i64::MIN / 2),
+            last_history: NO_HISTORY,
             due: BinaryHeap::new(),
             due_horizon: Timestamp::from_millis(i64::MIN / 2),
             outbox: Vec::new(),
@@ -217,6 +220,9 @@ impl Partition {
             unsettled_since: None,
         };
         let unsettled = customer.state.unsettled;
+        // It was out of memory until its import should be over: one customer after another that comes back for this is no
+        // more history. An owner that has seen none yet does not know what came before it, and waits once.
+        let comes_to_settle = due_at.is_some_and(|at| at <= now) && self.last_history > NO_HISTORY;
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 customers are in memory")
@@ -226,7 +232,10 @@ impl Partition {
         let rehash = |slot: &u32| self.hasher.hash_one(&*slot_ref(slots, *slot).key);
         self.index.insert_unique(hash, slot, rehash);
         if unsettled {
-            self.unsettle(Slot(slot), now);
+            self.wait_for_import(Slot(slot), now);
+            if !comes_to_settle {
+                self.last_history = self.last_history.max(now);
+            }
         }
         Slot(slot)
     }
@@ -358,6 +367,10 @@ impl Partition {
     /// Puts a customer's evaluation off until the import that brings its history is over.
     fn unsettle(&mut self, slot: Slot, now: Timestamp) {
         self.last_history = self.last_history.max(now);
+        self.wait_for_import(slot, now);
+    }
+
+    fn wait_for_import(&mut self, slot: Slot, now: Timestamp) {
         let customer = slot_mut(&mut self.slots, slot.0);
         customer.state.unsettled = true;
         if customer.unsettled_since.is_none() {
@@ -492,10 +505,18 @@ impl Partition {
     /// Evaluates a customer in memory because silence made it due; later if history is being imported for it.
     pub fn evaluate_due(&mut self, slot: Slot, now: Timestamp) {
         // Its note was taken out, also where the clock was set back meanwhile and it is due at the same instant again.
-        slot_mut(&mut self.slots, slot.0).due_at = None;
-        if slot_ref(&self.slots, slot.0).unsettled_since.is_none() {
+        let customer = slot_mut(&mut self.slots, slot.0);
+        customer.due_at = None;
+        if customer.unsettled_since.is_none() {
             self.evaluate(slot, now);
             self.mark_dirty(slot);
+            return;
+        }
+        // Wherever it is by then, it is looked at again.
+        let again = now.plus_millis(self.policy.settle_millis);
+        if again < self.due_horizon {
+            customer.due_at = Some(again);
+            self.due.push(Reverse((again, customer.key.clone())));
         }
     }
 
@@ -541,24 +562,30 @@ impl Partition {
         }
     }
 
-    /// Takes clean customers out of memory, those longest untouched first, until at most `keep` are left.
+    /// Takes clean customers out of memory, those longest untouched first, until at most `keep` are left. Those that wait for
+    /// an import to be over go last; they are stored as waiting, and due.
     pub fn evict(&mut self, keep: usize) -> Vec<Evicted> {
         let surplus = self.resident().saturating_sub(keep);
         if surplus == 0 {
             return Vec::new();
         }
         let generation = self.generation;
-        let mut clean: Vec<(u32, u32)> = self
+        let mut clean: Vec<(bool, u32, u32)> = self
             .slots
             .iter()
             .enumerate()
             .filter_map(|(slot, customer)| Some((u32::try_from(slot).ok()?, customer.as_ref()?)))
             .filter(|(_, customer)| customer.is_clean())
-            .map(|(slot, customer)| (generation.wrapping_sub(customer.touched), slot))
+            .map(|(slot, customer)| {
+                (customer.unsettled_since.is_some(), generation.wrapping_sub(customer.touched), slot)
+            })
             .collect();
-        clean.sort_unstable_by_key(|(age, _)| Reverse(*age));
+        clean.sort_unstable_by_key(|(waits, age, _)| (*waits, Reverse(*age)));
         clean.truncate(surplus);
-        clean.into_iter().filter_map(|(_, slot)| self.take_out(slot)).collect()
+        let evicted = clean.into_iter().filter_map(|(.., slot)| self.take_out(slot)).collect();
+        let slots = &self.slots;
+        self.unsettled.retain(|slot| slots[*slot as usize].is_some());
+        evicted
     }
 
     fn take_out(&mut self, slot: u32) -> Option<Evicted> {

@@ -96,8 +96,9 @@ impl Customer {
         Evaluation { level, ..credible }
     }
 
+    /// The table says what memory says.
     pub(super) fn is_clean(&self) -> bool {
-        !self.dirty && !self.in_flight && self.unsettled_since.is_none()
+        !self.dirty && !self.in_flight
     }
 
     /// When it must be evaluated if nothing happens: for one that waits for an import to be over, whoever has it then.

@@ -141,6 +141,37 @@ fn a_slot_is_used_again_and_a_customer_comes_back_as_it_went() {
 }
 
 #[test]
+fn who_waits_for_an_import_to_be_over_leaves_last_and_is_looked_at_when_it_is_due() {
+    let mut partition = partition();
+    let history = START.plus_millis(-40 * DAY);
+    for customer in ["imported", "other"] {
+        let slot = admit(&mut partition, customer, None);
+        let (text, mut scratch) = (named("payment_failed").to_string(), Vec::new());
+        let event = decode(text.as_bytes(), Encoding::Json, &mut scratch).unwrap();
+        let at = if customer == "imported" { history } else { START };
+        partition.apply(slot, Incoming { event: &event, at, sequence: StreamSequence(1), stored_at: START }, START);
+    }
+    partition.take_checkpoint(START);
+    partition.committed();
+    let names = |evicted: &[Evicted]| evicted.iter().map(|one| one.customer.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(&partition.evict(1)), ["other"]);
+    let mut evicted = partition.evict(0);
+    assert_eq!((names(&evicted), partition.unsettled()), (vec!["imported".to_owned()], 0));
+
+    let due = START.plus_millis(POLICY.settle_millis);
+    assert_eq!(partition.take_due(due, 10), [Box::from("a.imported")]);
+    let evicted = evicted.pop().unwrap();
+    let stored = Some((snapshot::decode(&evicted.snapshot).unwrap(), evicted.due_at));
+    let admission = Admission { key: evicted.key, customer: evicted.customer, rules: rules("default"), stored };
+    let slot = partition.admit(admission, due);
+    partition.evaluate_due(slot, due);
+    // Were it taken out again before that, it would still be looked at.
+    assert_eq!(partition.next_due(), Some(due.plus_millis(POLICY.settle_millis)));
+    assert_eq!(partition.settle(due, false), 1, "nothing was imported since");
+    assert!(!partition.state(slot).unsettled && partition.state(slot).evaluated.is_some());
+}
+
+#[test]
 fn a_customer_that_was_never_stored_leaves_nothing() {
     let mut partition = partition();
     admit(&mut partition, "typo", None);
