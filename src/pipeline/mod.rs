@@ -8,6 +8,7 @@ pub mod rulebook; // the rules in force, from files
 pub mod accounts; // which accounts exist
 pub mod ownership; // leases: which partitions are ours
 pub mod tasks; // where tasks are started
+pub(crate) mod rollback; // where to read on in a stream that is not what it was
 pub mod doubling; // twice as many partitions
 pub mod worker; // the one task that owns partitions
 pub(crate) mod warm; // clean customers outside the partitions

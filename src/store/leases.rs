@@ -114,6 +114,8 @@ pub struct Owner {
     pub watermark: StreamSequence,
     /// When the watermark's message was stored.
     pub watermark_time: Option<Timestamp>,
+    /// When the stream was created that the watermark counts in.
+    pub stream_created: Option<Timestamp>,
     /// The rules its scores were made with.
     pub rules_hash: Option<String>,
     /// What became of all messages so far.
@@ -224,8 +226,10 @@ fn disconnected(view: &View, me: Uuid) -> HashSet<Uuid> {
     owners.chain(known).filter(|session| *session != me && !connected.contains(session)).collect()
 }
 
-const OWNERS: &str = "SELECT role, id, owner, epoch, taken_at, lease_until, coalesce(lease_until <= clock_timestamp(), true) AS expired,
-    watermark, watermark_time, rules_hash, received, applied, duplicate, late, dead, suppressed FROM partitions ORDER BY role DESC, id";
+const OWNERS: &str =
+    "SELECT role, id, owner, epoch, taken_at, lease_until, coalesce(lease_until <= clock_timestamp(), true) AS expired,
+    watermark, watermark_time, stream_created, rules_hash, received, applied, duplicate, late, dead, suppressed
+    FROM partitions ORDER BY role DESC, id";
 /// Those whose connection stands: who was killed has none, though its last heartbeat may still count.
 const LIVING: &str = "SELECT DISTINCT i.instance || '/' || i.session AS owner FROM instances i JOIN pg_locks l
       ON l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
@@ -262,6 +266,7 @@ fn read_owner(row: &RowReader<'_>) -> Result<Owner, StoreError> {
         expired: row.get("expired")?,
         watermark: StreamSequence(row.number("watermark")?),
         watermark_time: row.optional_time("watermark_time")?,
+        stream_created: row.optional_time("stream_created")?,
         rules_hash: row.get("rules_hash")?,
         counters: read_counters(row)?,
     })

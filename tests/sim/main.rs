@@ -26,6 +26,7 @@ mod instance;
 mod judge;
 mod log;
 mod outages;
+mod rollback;
 mod seeds;
 mod story;
 mod tables;

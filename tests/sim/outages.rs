@@ -21,7 +21,7 @@ use crate::{
     world::{START, World},
 };
 
-const MINUTE: i64 = 60_000;
+pub(crate) const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
@@ -38,7 +38,7 @@ enum Away {
     Instance,
 }
 
-fn settings(hot_customers: usize) -> Settings {
+pub(crate) fn settings(hot_customers: usize) -> Settings {
     let config = Config {
         partitions: 2,
         batch: 100,
@@ -57,7 +57,7 @@ fn settings(hot_customers: usize) -> Settings {
     Settings { config, policy, lease: LEASE, mutants: Mutants::default() }
 }
 
-fn event(id: &str, customer: &str, name: &str, at: i64) -> Outgoing {
+pub(crate) fn event(id: &str, customer: &str, name: &str, at: i64) -> Outgoing {
     let token = subject::encode(&CustomerId::parse(customer).unwrap());
     let body = json!({ "id": id, "event": name, "customerId": customer, "timestamp": instant::utc(at) });
     Outgoing::new(format!("churn.events.acme.{token}"), body.to_string()).with_id(format!("acme:{id}"))

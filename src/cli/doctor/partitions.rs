@@ -1,12 +1,14 @@
 //! Partitions: who owns them since when, whether they are shared evenly, and whether the stream is still the one that was read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_nats::jetstream::Context;
 
 use super::{Finding, lag};
 use crate::{
     cli::output,
+    event::time::Timestamp,
+    pipeline::rollback::accounted,
     store::{
         Store, StoreError,
         leases::{Owner, Role},
@@ -49,7 +51,7 @@ pub(super) async fn look(store: &Store, context: Option<&Context>) -> Vec<Findin
     }
     findings.extend(archive(&owners));
     if let Some(context) = context {
-        findings.extend(watermarks(context, &engine).await);
+        findings.extend(watermarks(context, &owners).await);
         findings.push(lag::look(context, &layout, &engine).await);
     }
     findings
@@ -115,26 +117,29 @@ fn archive(owners: &[Owner]) -> Option<Finding> {
 }
 
 /// Whether the stream still is what the watermarks count in.
-async fn watermarks(context: &Context, engine: &[&Owner]) -> Vec<Finding> {
+async fn watermarks(context: &Context, owners: &[Owner]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for owner in engine {
-        let guard = check_rollback(context, EVENTS, owner.watermark, owner.watermark_time, None).await;
-        let partition = owner.partition;
-        let wrong = match guard {
+    let creations: BTreeSet<Option<Timestamp>> = owners.iter().map(|owner| owner.stream_created).collect();
+    for created in creations {
+        let accounted = accounted(owners, created);
+        let wrong = match check_rollback(context, EVENTS, accounted).await {
             Ok(Guard::Fine { .. } | Guard::StreamRecreated { .. }) => continue,
             Ok(Guard::Truncated { last }) => {
-                format!("partition {partition} stands at {}, but {EVENTS} ends at {last}", owner.watermark)
+                format!("{} is accounted for, but {EVENTS} ends at {last}", accounted.watermark)
             }
-            Ok(Guard::Rewritten { found, expected }) => format!(
-                "at the place where partition {partition} stands, {EVENTS} holds a message of {found} instead of {expected}"
-            ),
-            Err(error) => format!("partition {partition} cannot be compared with {EVENTS}: {error}"),
+            Ok(Guard::Rewritten { found, expected }) => {
+                format!(
+                    "the last message that is accounted for was stored at {expected}; {EVENTS} holds one of {found} there"
+                )
+            }
+            Err(error) => format!("what is accounted for cannot be compared with {EVENTS}: {error}"),
         };
         let next = "the stream was restored or lost messages: restart churnd, which reads what is left again by time";
         findings.push(Finding::fault("watermark", wrong, next));
     }
     if findings.is_empty() {
-        let newest = engine.iter().map(|owner| owner.watermark.0).max().unwrap_or_default();
+        let newest = owners.iter().filter(|owner| owner.role == Role::Engine).map(|owner| owner.watermark.0).max();
+        let newest = newest.unwrap_or_default();
         findings.push(Finding::fine("watermark", format!("up to {newest}, and the stream agrees")));
     }
     findings
@@ -163,6 +168,7 @@ mod tests {
             expired: name == '-',
             watermark: StreamSequence(0),
             watermark_time: None,
+            stream_created: None,
             rules_hash: None,
             counters: Counters::default(),
         };

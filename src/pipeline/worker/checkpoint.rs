@@ -179,7 +179,7 @@ impl Worker {
                 epoch: owned.epoch,
                 from: owned.committed,
                 to: owned.applied,
-                to_time: owned.applied_at,
+                to_time: owned.applied_at(),
                 stream_created: owned.stream_created,
                 rules_hash: if owned.sweep.is_none() { owned.rules_hash.clone() } else { Some(MIXED_RULES.to_owned()) },
                 checkpoint,

@@ -287,14 +287,14 @@ impl Worker {
             self.tools.metrics.event_lag_seconds.set(now.millis_since(last.stored_at) as f64 / 1_000.0);
         }
         let position = batch.caught_up_to.unwrap_or(batch.position).max(batch.position);
-        let stored_at = last.filter(|last| last.sequence == position).map(|last| last.stored_at);
+        let message = last.map(|last| (last.sequence, last.stored_at));
         for (partition, owned) in &mut self.owned {
             let within = match scope {
                 Scope::All => !owned.releasing,
                 Scope::One(only) => only == *partition,
             };
             if within {
-                owned.advance(position, stored_at);
+                owned.advance(position, message);
             }
         }
         if let Some(first) = batch.messages.first() {

@@ -8,6 +8,7 @@
 
 mod checkpoint;
 mod forget;
+mod ground;
 mod intake;
 mod owned;
 mod readers;
@@ -26,6 +27,7 @@ use tracing::{debug, info, warn};
 use self::{
     checkpoint::Checkpointing,
     forget::Forgetting,
+    ground::Ground,
     intake::{Leases, Loaded, Work},
     readers::Readers,
     silence::DueLoading,
@@ -67,7 +69,7 @@ use crate::{
 /// How often the worker looks around when nothing else happens.
 const TICK: Duration = Duration::from_millis(100);
 /// How long the look at the stream may take that a partition is taken over with.
-const TAKE_OVER_WITHIN: Duration = Duration::from_secs(3);
+const TAKE_OVER_WITHIN: Duration = Duration::from_secs(5);
 /// When a partition that could not be taken over is tried again.
 const GAIN_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
@@ -351,31 +353,45 @@ impl Worker {
 
     /// Takes over the partitions whose leases are ours; those that cannot be taken over yet are tried again.
     async fn take_over(&mut self) {
-        let mut taken = 0;
-        for lease in std::mem::take(&mut self.gaining) {
-            let partition = lease.partition;
-            let (layout, hash) = (self.layout, self.rules.hash());
-            let taking = Owned::take_over(&lease, layout, &self.tools, hash, self.policy, &self.outbox);
-            let outcome = tokio::time::timeout(TAKE_OVER_WITHIN, taking).await;
-            match outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("nats did not answer in time"))) {
-                Ok(owned) => {
-                    self.tools.metrics.partition_acquired(partition, owned.epoch.0);
-                    self.tools.metrics.takeovers.inc();
-                    self.owned.insert(partition, owned);
-                    taken += 1;
-                }
-                Err(error) => {
-                    warn!(partition = %partition, "cannot take {partition} over yet, trying again: {error:#}");
-                    self.gaining.push(lease);
-                }
-            }
+        let before = self.owned.len();
+        if tokio::time::timeout(TAKE_OVER_WITHIN, self.take_over_each()).await.is_err() {
+            let left = self.gaining.len();
+            warn!("cannot take {left} partitions over yet, trying again: nats or postgres did not answer in time");
         }
+        let taken = self.owned.len() - before;
         if taken > 0 {
             self.forgetting.hurry();
             info!(partitions = self.owned.len(), "owning {} partitions, {taken} of them new", self.owned.len());
         }
         self.gain_again = Instant::now() + GAIN_AGAIN_AFTER;
         self.update_readers();
+    }
+
+    /// May be given up in between.
+    async fn take_over_each(&mut self) {
+        if self.gaining.is_empty() {
+            return;
+        }
+        let mut ground = match Ground::survey(&self.tools).await {
+            Ok(ground) => ground,
+            Err(error) => return warn!("cannot take partitions over yet, trying again: {error:#}"),
+        };
+        let mut at = 0;
+        while let Some(lease) = self.gaining.get(at).cloned() {
+            let (partition, layout, hash) = (lease.partition, self.layout, self.rules.hash());
+            match Owned::take_over(&lease, &mut ground, layout, &self.tools, hash, self.policy, &self.outbox).await {
+                Ok(owned) => {
+                    self.tools.metrics.partition_acquired(partition, owned.epoch.0);
+                    self.tools.metrics.takeovers.inc();
+                    self.owned.insert(partition, owned);
+                    self.gaining.remove(at);
+                }
+                Err(error) => {
+                    warn!(partition = %partition, "cannot take {partition} over yet, trying again: {error:#}");
+                    at += 1;
+                }
+            }
+        }
     }
 
     fn update_readers(&mut self) {

@@ -2,19 +2,22 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
-use tracing::{error, info, warn};
+use tracing::info;
 
-use super::{super::outbox::OutboxSender, super::rulebook::RuleBook, Tools, forget::Forget, readers::Scope};
+use super::{
+    super::{outbox::OutboxSender, rulebook::RuleBook},
+    Tools,
+    forget::Forget,
+    ground::Ground,
+    readers::Scope,
+};
 use crate::{
     engine::partition::{Partition, Policy},
     event::{
-        ids::{Epoch, PartitionId, StreamSequence},
+        ids::{Epoch, StreamSequence},
         time::Timestamp,
     },
     store::{leases::Lease, partitioning::Layout, states::DueRow},
-    stream::EVENTS,
-    stream::reader::Guard,
 };
 
 /// A partition that is ours.
@@ -27,8 +30,8 @@ pub(crate) struct Owned {
     pub(crate) committing: Option<StreamSequence>,
     /// Everything up to here is applied in memory.
     pub(crate) applied: StreamSequence,
-    /// When the message at `applied` was stored, if one of that sequence was seen.
-    pub(crate) applied_at: Option<Timestamp>,
+    /// The newest message that is known to be accounted for, here or elsewhere, and when it was stored.
+    pub(crate) message: Option<(StreamSequence, Timestamp)>,
     pub(crate) stream_created: Option<Timestamp>,
     /// The rules that all stored scores were made with, once that is so.
     pub(crate) rules_hash: Option<String>,
@@ -47,7 +50,7 @@ pub(crate) struct Owned {
 pub(crate) struct ReadingFrom {
     pub(crate) epoch: Epoch,
     pub(crate) applied: StreamSequence,
-    pub(crate) applied_at: Option<Timestamp>,
+    pub(crate) message: Option<(StreamSequence, Timestamp)>,
     pub(crate) stream_created: Option<Timestamp>,
 }
 
@@ -55,13 +58,14 @@ impl Owned {
     /// Takes a partition over where its last owner left it; `hash` names the rules in force.
     pub(super) async fn take_over(
         lease: &Lease,
+        ground: &mut Ground,
         layout: Layout,
         tools: &Tools,
         hash: String,
         policy: Policy,
         outbox: &OutboxSender,
     ) -> anyhow::Result<Self> {
-        let (applied, stream_created) = guard_against_rollback(lease, tools).await?;
+        let ReadingFrom { applied, message, stream_created, .. } = ground.where_to_begin(lease, tools).await?;
         outbox.resume(lease.partition, lease.epoch, layout);
         let rescore = lease.watermark.0 > 0 && lease.rules_hash.as_deref() != Some(hash.as_str());
         if rescore {
@@ -75,8 +79,8 @@ impl Owned {
             committed: lease.watermark,
             committing: None,
             applied,
-            applied_at: lease.watermark_time.filter(|_| applied == lease.watermark),
-            stream_created: Some(stream_created),
+            message,
+            stream_created,
             rules_hash: (!rescore).then_some(hash),
             sweep: rescore.then_some(None),
             releasing: false,
@@ -89,16 +93,21 @@ impl Owned {
         ReadingFrom {
             epoch: self.epoch,
             applied: self.applied,
-            applied_at: self.applied_at,
+            message: self.message,
             stream_created: self.stream_created,
         }
     }
 
-    /// Everything of this partition up to `sequence` has been applied.
-    pub(crate) fn advance(&mut self, sequence: StreamSequence, stored_at: Option<Timestamp>) {
+    /// When the message at `applied` was stored, if that is known.
+    pub(crate) fn applied_at(&self) -> Option<Timestamp> {
+        self.message.filter(|(sequence, _)| *sequence == self.applied).map(|(_, stored_at)| stored_at)
+    }
+
+    /// Everything of this partition up to `sequence` has been applied, this message last.
+    pub(crate) fn advance(&mut self, sequence: StreamSequence, message: Option<(StreamSequence, Timestamp)>) {
         if sequence > self.applied {
             self.applied = sequence;
-            self.applied_at = stored_at;
+            self.message = self.message.max(message);
         }
     }
 
@@ -134,39 +143,4 @@ impl Owned {
 /// `<account>.<token>`.
 pub(crate) fn key_of(account: &str, token: &str) -> Box<str> {
     format!("{account}.{token}").into()
-}
-
-/// Where to read on: after the watermark, unless the stream is not the one that the watermark was counted in.
-async fn guard_against_rollback(lease: &Lease, tools: &Tools) -> anyhow::Result<(StreamSequence, Timestamp)> {
-    let found = tools
-        .reading
-        .check_rollback(EVENTS, lease.watermark, lease.watermark_time, lease.stream_created)
-        .await
-        .context("cannot compare the watermark with the stream")?;
-    let partition: PartitionId = lease.partition;
-    match found {
-        Guard::Fine { created } => Ok((lease.watermark, created)),
-        Guard::StreamRecreated { created } => {
-            error!(partition = %partition, "the stream {EVENTS} was created anew at {created}: reading it from its beginning");
-            Ok((StreamSequence(0), created))
-        }
-        Guard::Truncated { .. } | Guard::Rewritten { .. } => {
-            let created = lease.stream_created.unwrap_or_default();
-            let from = rewound(lease, tools).await?;
-            warn!(partition = %partition, ?found, "the stream {EVENTS} was rolled back: reading again from sequence {from}");
-            Ok((from, created))
-        }
-    }
-}
-
-/// How far back to read again when the stream lost its end: repeats are recognized by their event ids.
-const REWIND: std::time::Duration = std::time::Duration::from_secs(120);
-
-async fn rewound(lease: &Lease, tools: &Tools) -> anyhow::Result<StreamSequence> {
-    let Some(stored_at) = lease.watermark_time else { return Ok(StreamSequence(0)) };
-    tools
-        .reading
-        .last_before(EVENTS, stored_at.minus(REWIND))
-        .await
-        .context("cannot find where to read on after a rollback")
 }

@@ -240,7 +240,7 @@ impl Readers {
         {
             config.skips_gaps = self.mutants.has(crate::pipeline::mutant::Mutant::SkipGaps);
         }
-        config.start_stored_at = first.applied_at;
+        config.start_message = first.message;
         config.stream_created = first.stream_created;
         if let Scope::One(PartitionId(number)) = scope {
             config.filter = Some(format!("churn.p.{number}.>"));

@@ -13,8 +13,9 @@ pub struct ReaderConfig {
     pub filter: Option<String>,
     /// The position: everything after it is read. 0 stands before the first.
     pub start_after: StreamSequence,
-    /// When the message at the position was stored, if known: lets each seek notice a stream that was rolled back.
-    pub start_stored_at: Option<Timestamp>,
+    /// The newest message that is known to be accounted for, and when it was stored: lets each seek notice a stream that was
+    /// rolled back.
+    pub start_message: Option<(StreamSequence, Timestamp)>,
     /// When the stream was created, as far as known.
     pub stream_created: Option<Timestamp>,
     /// The most messages in a batch and in a pull request.
@@ -41,7 +42,7 @@ impl ReaderConfig {
             name_prefix: name_prefix.into(),
             filter: None,
             start_after,
-            start_stored_at: None,
+            start_message: None,
             stream_created: None,
             batch: 1_000,
             max_bytes: 8 << 20,

@@ -3,8 +3,14 @@
 //! JetStream acknowledges before fsync by default, and a stream can be deleted or restored. Then sequences at or below
 //! the watermark may be missing, or stand for other messages, and reading on would skip what took their place.
 
+use std::time::Duration;
+
 use super::{super::StreamError, Source, StreamFacts};
 use crate::event::{ids::StreamSequence, time::Timestamp};
+
+/// How often a stream that seems shorter than it was is asked again.
+const SECOND_LOOKS: u32 = 4;
+const SECOND_LOOK_AFTER: Duration = Duration::from_millis(500);
 
 /// What the guard found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,12 +25,12 @@ pub enum Guard {
         /// When it was created.
         created: Timestamp,
     },
-    /// The stream ends before the watermark.
+    /// The stream ends before what was accounted for.
     Truncated {
         /// The stream's last sequence.
         last: StreamSequence,
     },
-    /// The message at the watermark is another than the one that was accounted for.
+    /// Where a message was accounted for stands another one.
     Rewritten {
         /// When the message that stands there now was stored.
         found: Timestamp,
@@ -33,46 +39,61 @@ pub enum Guard {
     },
 }
 
-/// What is known of the last message that was accounted for.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Witness {
-    pub(super) sequence: u64,
-    pub(super) stored_at: Option<Timestamp>,
-    pub(super) created: Option<Timestamp>,
+/// What was accounted for of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accounted {
+    /// Everything up to it.
+    pub watermark: StreamSequence,
+    /// The newest message that is known to be accounted for, by whomever, and when it was stored: who reads by a filter moves
+    /// its watermark past messages that it never sees.
+    pub message: Option<(StreamSequence, Timestamp)>,
+    /// When the stream was created that this counts in.
+    pub stream_created: Option<Timestamp>,
 }
 
-/// Compares a stream with what was stored beside the watermark. A message that was erased or has expired proves nothing.
-pub async fn check_rollback<S: Source>(
+/// Compares a stream with what was accounted for. A message that was erased or has expired proves nothing.
+pub async fn check_rollback<S: Source>(source: &S, stream: &str, accounted: Accounted) -> Result<Guard, StreamError> {
+    Ok(look(source, stream, accounted).await?.1)
+}
+
+/// What the stream's leader says of it, and what follows from that: a follower that lags must not look like a truncated
+/// stream, nor must a new leader that is still applying its log.
+pub(super) async fn look<S: Source>(
     source: &S,
     stream: &str,
-    watermark: StreamSequence,
-    watermark_time: Option<Timestamp>,
-    stream_created: Option<Timestamp>,
-) -> Result<Guard, StreamError> {
-    let facts = source.stream_facts(stream).await?;
-    let witness = Witness { sequence: watermark.0, stored_at: watermark_time, created: stream_created };
-    examine(source, stream, facts, witness).await
+    accounted: Accounted,
+) -> Result<(StreamFacts, Guard), StreamError> {
+    let mut looks = 0;
+    loop {
+        let facts = source.stream_facts(stream).await?;
+        let found = examine(source, stream, facts, accounted).await?;
+        if looks == SECOND_LOOKS || !matches!(found, Guard::Truncated { .. }) {
+            return Ok((facts, found));
+        }
+        looks += 1;
+        tokio::time::sleep(SECOND_LOOK_AFTER).await;
+    }
 }
 
-/// Reads the message from the stream's leader: a follower that lags must not look like a truncated stream.
-pub(super) async fn examine<S: Source>(
+async fn examine<S: Source>(
     source: &S,
     stream: &str,
     facts: StreamFacts,
-    witness: Witness,
+    accounted: Accounted,
 ) -> Result<Guard, StreamError> {
     let created = facts.created;
-    if witness.sequence > 0 && witness.created.is_some_and(|known| known != created) {
+    let newest = accounted.watermark.max(accounted.message.map_or(StreamSequence(0), |(sequence, _)| sequence));
+    if newest.0 > 0 && accounted.stream_created.is_some_and(|known| known != created) {
         return Ok(Guard::StreamRecreated { created });
     }
-    if facts.last < witness.sequence {
+    if facts.last < newest.0 {
         return Ok(Guard::Truncated { last: StreamSequence(facts.last) });
     }
-    let Some(expected) = witness.stored_at else { return Ok(Guard::Fine { created }) };
-    if witness.sequence < facts.first {
+    let Some((sequence, expected)) = accounted.message else { return Ok(Guard::Fine { created }) };
+    if sequence.0 < facts.first {
         return Ok(Guard::Fine { created });
     }
-    match source.stored_time(stream, witness.sequence).await? {
+    match source.stored_time(stream, sequence.0).await? {
         Some(found) if found != expected => Ok(Guard::Rewritten { found, expected }),
         Some(_) | None => Ok(Guard::Fine { created }),
     }

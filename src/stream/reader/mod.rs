@@ -33,14 +33,13 @@ use tracing::{debug, info, warn};
 
 pub use config::ReaderConfig;
 pub use counters::{ReaderCounters, Reseek};
-pub use guard::{Guard, check_rollback, last_before};
+pub use guard::{Accounted, Guard, check_rollback, last_before};
 pub use message::{RawMessage, ReadBatch};
 pub use reading::{Batches, Reading};
 pub use source::{ConsumerFacts, Source, StreamFacts};
 
 use super::{StreamError, backoff::Backoff};
 use crate::event::{ids::StreamSequence, time::Timestamp};
-use guard::Witness;
 use seek::{Seek, Sought};
 use session::{Incoming, Session};
 
@@ -114,7 +113,9 @@ pub struct Reader<S: Source = Context> {
     consumer: Option<String>,
     backoff: Backoff,
     position: u64,
-    witness: Witness,
+    /// The newest message that is known to be accounted for.
+    witness: Option<(StreamSequence, Timestamp)>,
+    created: Option<Timestamp>,
     batch: Vec<RawMessage>,
     spare: Vec<RawMessage>,
     /// What the position was before the batch in hand, and whether sequences are missing within it.
@@ -142,7 +143,7 @@ impl<S: Source> Reader<S> {
         let source = source.with_timeout(REQUEST_TIMEOUT);
         let now = Instant::now();
         let position = config.start_after.0;
-        let witness = Witness { sequence: position, stored_at: config.start_stored_at, created: config.stream_created };
+        let (witness, created) = (config.start_message, config.stream_created);
         // Names tell readers apart, so two that wait for the same server do not come back in step.
         let backoff = Backoff::named(Duration::from_millis(50), Duration::from_secs(5), &config.name_prefix);
         Self {
@@ -156,6 +157,7 @@ impl<S: Source> Reader<S> {
             backoff,
             position,
             witness,
+            created,
             batch: Vec::new(),
             spare: Vec::new(),
             batch_after: position,
@@ -194,7 +196,7 @@ impl<S: Source> Reader<S> {
 
     /// When the stream was created; known once the first seek has succeeded.
     pub fn stream_created(&self) -> Option<Timestamp> {
-        self.witness.created
+        self.created
     }
 
     /// Gives a batch's memory back, to be used for the next one.
@@ -300,7 +302,6 @@ impl<S: Source> Reader<S> {
                     if sequence > self.position {
                         self.position = sequence;
                         self.batch_after = sequence;
-                        self.witness = Witness { sequence, stored_at: None, ..self.witness };
                         self.news = true;
                     }
                 }
@@ -326,8 +327,7 @@ impl<S: Source> Reader<S> {
     /// Remembers the batch's last message, and has the stream's beginning checked if it may have passed the reader.
     fn note_batch(&mut self, now: Instant) {
         let Some(last) = self.batch.last() else { return };
-        self.witness.sequence = last.sequence.0;
-        self.witness.stored_at = Some(last.stored_at);
+        self.witness = Some((last.sequence, last.stored_at));
         self.pending = Some(last.pending);
         self.caught_up = last.pending == 0;
         self.suspect = None;
@@ -405,8 +405,6 @@ impl<S: Source> Reader<S> {
     fn advance(&mut self, scanned: u64) {
         if scanned > self.position {
             self.position = scanned;
-            self.witness.sequence = scanned;
-            self.witness.stored_at = None;
         }
     }
 
@@ -488,14 +486,15 @@ impl<S: Source> Reader<S> {
         self.serial += 1;
         let name = format!("{}-r{}", self.config.name_prefix, self.serial);
         let previous = self.consumer.replace(name.clone());
+        let accounted =
+            Accounted { watermark: StreamSequence(self.position), message: self.witness, stream_created: self.created };
         let seek = Seek {
             source: self.source.clone(),
             stream: self.stream.clone(),
             config: self.config.clone(),
             name,
             previous,
-            after: self.position,
-            witness: self.witness,
+            accounted,
         };
         self.sought = Instant::now();
         self.phase = Phase::Seek(seek.run().boxed());
@@ -505,7 +504,7 @@ impl<S: Source> Reader<S> {
         match sought {
             Ok(Sought::Ready { session, created, pending }) => {
                 info!(stream = self.stream, consumer = session.name(), position = self.position, pending, "reading");
-                self.witness.created = Some(created);
+                self.created = Some(created);
                 self.pending = Some(pending);
                 if pending == 0 {
                     self.told = Some(self.sought);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::{FutureExt as _, future::BoxFuture};
 
 use super::{
-    Guard, RawMessage, ReadBatch, Reader, ReaderConfig, ReaderCounters, ReaderError, Source, check_rollback,
+    Accounted, Guard, RawMessage, ReadBatch, Reader, ReaderConfig, ReaderCounters, ReaderError, Source, check_rollback,
     last_before,
 };
 use crate::{
@@ -19,14 +19,9 @@ use crate::{
 pub trait Reading: Send + Sync {
     /// Prepares a reader, see [`Reader::open`].
     fn open(&self, stream: &str, config: ReaderConfig, counters: Arc<ReaderCounters>) -> Box<dyn Batches>;
-    /// Compares a stream with what was stored beside the watermark, see [`check_rollback`].
-    fn check_rollback<'a>(
-        &'a self,
-        stream: &'a str,
-        watermark: StreamSequence,
-        watermark_time: Option<Timestamp>,
-        stream_created: Option<Timestamp>,
-    ) -> BoxFuture<'a, Result<Guard, StreamError>>;
+    /// Compares a stream with what was accounted for, see [`check_rollback`].
+    fn check_rollback<'a>(&'a self, stream: &'a str, accounted: Accounted)
+    -> BoxFuture<'a, Result<Guard, StreamError>>;
     /// The last sequence whose message was stored before an instant, see [`last_before`].
     fn last_before<'a>(
         &'a self,
@@ -53,11 +48,9 @@ impl<S: Source> Reading for S {
     fn check_rollback<'a>(
         &'a self,
         stream: &'a str,
-        watermark: StreamSequence,
-        watermark_time: Option<Timestamp>,
-        stream_created: Option<Timestamp>,
+        accounted: Accounted,
     ) -> BoxFuture<'a, Result<Guard, StreamError>> {
-        check_rollback(self, stream, watermark, watermark_time, stream_created).boxed()
+        check_rollback(self, stream, accounted).boxed()
     }
 
     fn last_before<'a>(

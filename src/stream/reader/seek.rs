@@ -1,20 +1,14 @@
 //! Seeking: from a position to a fresh consumer that delivers everything after it, or a reason why that cannot be.
 
-use std::time::Duration;
-
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, ReplayPolicy, pull};
 
 use super::{
     super::StreamError,
     ReaderConfig, Source,
-    guard::{self, Guard, Witness},
+    guard::{self, Accounted, Guard},
     session::Session,
 };
 use crate::event::time::Timestamp;
-
-/// How often a stream that seems shorter than the watermark is asked again: a new leader may still be applying its log.
-const SECOND_LOOKS: u32 = 4;
-const SECOND_LOOK_AFTER: Duration = Duration::from_millis(500);
 
 /// Everything a seek needs, owned, so that it can run apart from the reader.
 pub(super) struct Seek<S> {
@@ -23,8 +17,8 @@ pub(super) struct Seek<S> {
     pub(super) config: ReaderConfig,
     pub(super) name: String,
     pub(super) previous: Option<String>,
-    pub(super) after: u64,
-    pub(super) witness: Witness,
+    /// Up to the reader's position.
+    pub(super) accounted: Accounted,
 }
 
 /// How a seek ended.
@@ -43,15 +37,9 @@ impl<S: Source> Seek<S> {
         if let Some(previous) = &self.previous {
             self.source.forget_consumer(&self.stream, previous).await;
         }
-        let facts = self.source.stream_facts(&self.stream).await?;
-        let created = match guard::examine(&self.source, &self.stream, facts, self.witness).await? {
-            Guard::Fine { created } => created,
-            found => match self.look_again(found).await? {
-                Some(found) => return Ok(Sought::RolledBack(found)),
-                None => facts.created,
-            },
-        };
-        if facts.first > self.after + 1 {
+        let (facts, found) = guard::look(&self.source, &self.stream, self.accounted).await?;
+        let Guard::Fine { created } = found else { return Ok(Sought::RolledBack(found)) };
+        if facts.first > self.accounted.watermark.0 + 1 {
             return Ok(Sought::Overtaken { first: facts.first });
         }
         let (consumer, pending) = self.source.create_consumer(&self.stream, self.consumer_config()).await?;
@@ -59,25 +47,10 @@ impl<S: Source> Seek<S> {
         Ok(Sought::Ready { session: Box::new(session), created, pending })
     }
 
-    async fn look_again(&self, mut found: Guard) -> Result<Option<Guard>, StreamError> {
-        for _ in 0..SECOND_LOOKS {
-            if !matches!(found, Guard::Truncated { .. }) {
-                break;
-            }
-            tokio::time::sleep(SECOND_LOOK_AFTER).await;
-            let facts = self.source.stream_facts(&self.stream).await?;
-            found = guard::examine(&self.source, &self.stream, facts, self.witness).await?;
-            if matches!(found, Guard::Fine { .. }) {
-                return Ok(None);
-            }
-        }
-        Ok(Some(found))
-    }
-
     fn consumer_config(&self) -> pull::Config {
         pull::Config {
             name: Some(self.name.clone()),
-            deliver_policy: match self.after {
+            deliver_policy: match self.accounted.watermark.0 {
                 0 => DeliverPolicy::All,
                 after => DeliverPolicy::ByStartSequence { start_sequence: after + 1 },
             },

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
-    event::ids::StreamSequence,
-    stream::reader::{Guard, Reader, ReaderConfig, check_rollback},
+    event::{ids::StreamSequence, time::Timestamp},
+    stream::reader::{Accounted, Guard, Reader, ReaderConfig, check_rollback},
 };
 
 #[tokio::test]
@@ -15,25 +15,27 @@ async fn a_rolled_back_stream_is_told_from_a_fine_one() {
     }
     let created = reader.stream_created();
     assert!(created.is_some());
-    let stored_at = Some(messages[7].stored_at);
-    let at = |sequence| StreamSequence(sequence);
-    let guard = check_rollback(&context, EVENTS, at(8), stored_at, created).await.unwrap();
-    assert_eq!(Some(guard), created.map(|created| Guard::Fine { created }));
-    let guard = check_rollback(&context, EVENTS, at(0), None, None).await.unwrap();
-    assert!(matches!(guard, Guard::Fine { .. }));
-    let guard = check_rollback(&context, EVENTS, at(11), None, created).await.unwrap();
-    assert_eq!(guard, Guard::Truncated { last: at(10) });
-    let other = messages[7].stored_at.plus_millis(1);
-    let guard = check_rollback(&context, EVENTS, at(8), Some(other), created).await.unwrap();
-    assert_eq!(guard, Guard::Rewritten { found: messages[7].stored_at, expected: other });
+    let message = (StreamSequence(8), messages[7].stored_at);
+    let guard = async |watermark: u64, message: Option<(StreamSequence, Timestamp)>| {
+        let accounted = Accounted { watermark: StreamSequence(watermark), message, stream_created: created };
+        check_rollback(&context, EVENTS, accounted).await.unwrap()
+    };
+    let is_fine = |guard| matches!(guard, Guard::Fine { .. });
+    assert_eq!(Some(guard(8, Some(message)).await), created.map(|created| Guard::Fine { created }));
+    assert!(is_fine(check_rollback(&context, EVENTS, Accounted::default()).await.unwrap()));
+    assert_eq!(guard(11, None).await, Guard::Truncated { last: StreamSequence(10) });
+    let (later, other) = ((StreamSequence(11), message.1), (StreamSequence(8), message.1.plus_millis(1)));
+    assert_eq!(guard(8, Some(later)).await, Guard::Truncated { last: StreamSequence(10) });
+    let rewritten = Guard::Rewritten { found: message.1, expected: other.1 };
+    for watermark in [5, 8, 10] {
+        assert_eq!(guard(watermark, Some(other)).await, rewritten, "whatever the watermark: {watermark}");
+    }
 
     let stream = context.get_stream(EVENTS).await.unwrap();
     stream.delete_message(8).await.unwrap();
-    let guard = check_rollback(&context, EVENTS, at(8), stored_at, created).await.unwrap();
-    assert!(matches!(guard, Guard::Fine { .. }), "an erased message proves nothing");
+    assert!(is_fine(guard(8, Some(message)).await), "an erased message proves nothing");
 
     context.delete_stream(EVENTS).await.unwrap();
     declared(16).apply(&context).await.unwrap();
-    let guard = check_rollback(&context, EVENTS, at(8), stored_at, created).await.unwrap();
-    assert!(matches!(guard, Guard::StreamRecreated { .. }));
+    assert!(matches!(guard(8, Some(message)).await, Guard::StreamRecreated { .. }));
 }

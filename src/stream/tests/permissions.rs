@@ -14,7 +14,7 @@ use crate::{
         ALERTS, DEAD, RISK_STREAM, WEBHOOKS,
         dead::{self, DeadLetter, Selection},
         erase,
-        reader::{ReadBatch, Reader, ReaderConfig, check_rollback},
+        reader::{Accounted, ReadBatch, Reader, ReaderConfig, check_rollback},
         risk_kv::{self, RiskValue},
         risk_watch::{self, Change},
     },
@@ -80,7 +80,7 @@ async fn each_part_can_do_its_work_with_the_shipped_permissions() {
     let client = connect_as(&server, "churnd").await;
     let (daemon, publisher) = (jetstream::new(client.clone()), Publisher::new(client.clone(), 8));
     assert!(declared(16).verify(&daemon).await.unwrap().iter().all(|problem| !problem.fatal));
-    check_rollback(&daemon, EVENTS, StreamSequence(1), None, None).await.unwrap();
+    check_rollback(&daemon, EVENTS, Accounted { watermark: StreamSequence(1), ..Accounted::default() }).await.unwrap();
     let mut reader = Reader::open(&daemon, EVENTS, ReaderConfig::new("churnd-p000-e1", StreamSequence(0)));
     let mut batch = ReadBatch::default();
     while batch.messages.is_empty() {

@@ -55,7 +55,7 @@ impl<'a> Observer<'a> {
         Self { cluster, nats: feed::connect(cluster).await }
     }
 
-    fn jetstream(&self) -> jetstream::Context {
+    pub(crate) fn jetstream(&self) -> jetstream::Context {
         let mut context = jetstream::new(self.nats.clone());
         context.set_timeout(Duration::from_secs(5));
         context

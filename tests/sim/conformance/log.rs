@@ -7,7 +7,7 @@ use churnd::{
     stream::{
         EVENTS,
         publisher::{Outgoing, Publish, PublishError},
-        reader::{Reader, ReaderConfig, Source, check_rollback, last_before},
+        reader::{Accounted, Reader, ReaderConfig, Source, check_rollback, last_before},
     },
 };
 use expect_test::expect;
@@ -169,7 +169,10 @@ async fn rolling_back<S: Source>(source: &S) {
     let other = stored_at.map(|at| at.plus_millis(1));
     let mut told = String::new();
     for (position, time) in [(3, stored_at), (0, None), (9, None), (3, other)] {
-        let guard = check_rollback(source, EVENTS, StreamSequence(position), time, Some(created)).await.unwrap();
+        let watermark = StreamSequence(position);
+        let message = time.map(|stored_at| (watermark, stored_at));
+        let accounted = Accounted { watermark, message, stream_created: Some(created) };
+        let guard = check_rollback(source, EVENTS, accounted).await.unwrap();
         let guard = format!("{guard:?}");
         writeln!(told, "{position}: {}", guard.split([' ', '{']).next().unwrap_or_default()).unwrap();
     }

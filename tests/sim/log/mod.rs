@@ -106,6 +106,8 @@ pub(crate) struct Log {
     partitions: u16,
     pub(crate) created: Timestamp,
     pub(crate) events: Vec<Stored>,
+    /// Watermarks may go back.
+    pub(crate) rolled_back: bool,
     known_ids: BTreeMap<(&'static str, String), (u64, Timestamp)>,
     /// Subject and message id of each alert, in order.
     pub(crate) alerts: Vec<(Subject, String, Bytes)>,
@@ -127,6 +129,7 @@ impl Log {
             partitions,
             created: Timestamp::from_millis(START - 1_000_000),
             events: Vec::new(),
+            rolled_back: false,
             known_ids: BTreeMap::new(),
             alerts: Vec::new(),
             alert_subjects: BTreeSet::new(),
@@ -225,6 +228,15 @@ impl Log {
             consumer.stalled = false;
         }
         self.wake_all();
+    }
+
+    /// The event stream is put back to where it was, as from a backup.
+    pub(crate) fn roll_back(&mut self, last: usize) {
+        self.rolled_back = true;
+        self.events.truncate(last);
+        let stays = |stream: &str, sequence: u64| stream != EVENTS || sequence <= last as u64;
+        self.known_ids.retain(|(stream, _), (sequence, _)| stays(stream, *sequence));
+        self.forget_consumers();
     }
 
     /// A new leader, or a restart: consumers in memory are gone.
