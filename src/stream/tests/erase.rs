@@ -21,7 +21,12 @@ use crate::{
 /// How often a text stands in the server's message files.
 fn on_disk(dir: &Path, text: &str) -> usize {
     let mut count = 0;
-    for entry in fs::read_dir(dir).unwrap() {
+    let entries = match fs::read_dir(dir) {
+        // The server renames and deletes directories of its own beside us.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return 0,
+        entries => entries.unwrap(),
+    };
+    for entry in entries {
         let path = entry.unwrap().path();
         if path.is_dir() {
             count += on_disk(&path, text);
