@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::{
     ownership::{LeaseUpdate, Releaser},
+    rollback::same_until,
     worker::retry,
 };
 use crate::{
@@ -35,8 +36,8 @@ use crate::{
         leases::Lease,
     },
     stream::{
-        EVENTS,
-        reader::{RawMessage, Reader, ReaderConfig, ReaderError},
+        EVENTS, StreamError,
+        reader::{Guard, RawMessage, Reader, ReaderConfig, ReaderError},
     },
     telemetry::metrics::Metrics,
 };
@@ -69,7 +70,11 @@ pub struct Archiver {
 struct Stretch {
     lease: Lease,
     position: StreamSequence,
-    position_at: Option<Timestamp>,
+    /// When the last message up to there was stored.
+    newest: Option<Timestamp>,
+    /// The stream was rolled back: what it holds of then and before is in the archive. Until newer messages come the
+    /// watermark stays, or whoever is next would not know.
+    archived_until: Option<Timestamp>,
     created: Option<Timestamp>,
     events: Vec<ArchivedEvent>,
     /// How much their properties hold.
@@ -122,11 +127,14 @@ impl Archiver {
         info!(epoch = %lease.epoch, position = %lease.watermark, "archiving events from sequence {}", lease.watermark);
         let mut config = ReaderConfig::new(format!("churnd-archive-e{}", lease.epoch), lease.watermark);
         config.batch = 1_000;
-        let mut reader = Reader::open(&self.reading, EVENTS, config);
+        config.start_message = lease.watermark_time.map(|stored_at| (lease.watermark, stored_at));
+        config.stream_created = lease.stream_created;
+        let mut reader = Reader::open(&self.reading, EVENTS, config.clone());
         let mut stretch = Stretch {
             position: lease.watermark,
-            position_at: None,
-            created: None,
+            newest: lease.watermark_time,
+            archived_until: None,
+            created: lease.stream_created,
             events: Vec::new(),
             contacts: self.store_contact.then(Vec::new),
             bytes: 0,
@@ -151,6 +159,18 @@ impl Archiver {
                     Err(ReaderError::Overtaken { missed, .. }) => {
                         error!(missed, "the stream dropped up to {missed} events before they were archived");
                     }
+                    Err(ReaderError::RolledBack { guard, .. }) => {
+                        if !self.copy(&mut stretch).await? {
+                            break Some(LeaseUpdate::default());
+                        }
+                        match self.go_back(&mut stretch, guard).await {
+                            Ok(()) => {
+                                reader.close().await;
+                                reader = Reader::open(&self.reading, EVENTS, stretch.reader_config(&config));
+                            }
+                            Err(error) => warn!("cannot find where to archive on after a rollback, trying again: {error}"),
+                        }
+                    }
                     Err(error) => warn!("cannot read events to archive, trying again: {error}"),
                 },
             }
@@ -166,11 +186,28 @@ impl Archiver {
         Ok(ended)
     }
 
+    /// The stream is another than the one that was archived: begins where it may be, and leaves out what was archived.
+    async fn go_back(&self, stretch: &mut Stretch, found: Guard) -> Result<(), StreamError> {
+        let same_until = same_until(&self.reading, found, stretch.newest).await?;
+        stretch.position = stretch.position.min(same_until);
+        stretch.archived_until = stretch.newest;
+        if let Guard::StreamRecreated { created } = found {
+            stretch.created = Some(created);
+        }
+        let position = stretch.position;
+        warn!(
+            ?found,
+            "the stream {EVENTS} was rolled back: archiving again from sequence {position}, without what is archived"
+        );
+        Ok(())
+    }
+
     /// Copies what was collected; `false` if another instance has taken the archive over.
     async fn copy(&self, stretch: &mut Stretch) -> anyhow::Result<bool> {
         stretch.copied_at = Instant::now();
         stretch.bytes = 0;
-        if stretch.position == stretch.lease.watermark && stretch.events.is_empty() {
+        let moved = stretch.position != stretch.lease.watermark || !stretch.events.is_empty();
+        if !moved || stretch.archived_until.is_some() {
             return Ok(true);
         }
         let write = ArchiveWrite {
@@ -179,7 +216,7 @@ impl Archiver {
             epoch: stretch.lease.epoch,
             from: stretch.lease.watermark,
             to: stretch.position,
-            to_time: stretch.position_at,
+            to_time: stretch.newest,
             stream_created: stretch.created,
             events: std::mem::take(&mut stretch.events),
             contacts: stretch.contacts.as_mut().map(std::mem::take).unwrap_or_default(),
@@ -220,7 +257,10 @@ impl Archiver {
 
 impl Stretch {
     fn take(&mut self, messages: &[RawMessage], position: StreamSequence) {
-        for message in messages {
+        let archived_until = self.archived_until;
+        let is_new = |message: &&RawMessage| archived_until.is_none_or(|until| message.stored_at > until);
+        for message in messages.iter().filter(is_new) {
+            self.archived_until = None;
             let Some(mut event) = archived(message) else { continue };
             if WHO.contains(&event.name.as_str()) {
                 self.keep_or_drop_contact(&mut event);
@@ -230,7 +270,7 @@ impl Stretch {
         }
         if position > self.position {
             self.position = position;
-            self.position_at = messages.last().filter(|last| last.sequence == position).map(|last| last.stored_at);
+            self.newest = messages.last().map(|last| last.stored_at).max(self.newest);
         }
     }
 
@@ -248,6 +288,16 @@ impl Stretch {
             let at = event.occurred_at.min(event.stored_at);
             contacts.push(ContactRow { account: event.account.clone(), customer, contact, at });
         }
+    }
+
+    /// A reader of where it has come to.
+    fn reader_config(&self, before: &ReaderConfig) -> ReaderConfig {
+        let mut config = before.clone();
+        config.name_prefix = format!("churnd-archive-e{}-s{}", self.lease.epoch, self.position);
+        config.start_after = self.position;
+        config.start_message = None;
+        config.stream_created = self.created;
+        config
     }
 
     fn is_due(&self) -> bool {

@@ -82,6 +82,14 @@ fn copy(from: &Path, to: &Path) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+async fn archived_up_to(observer: &Observer<'_>, sequence: u64) {
+    eventually(SOON, async || {
+        let found = observer.number("SELECT watermark FROM partitions WHERE role = 'archive'").await.unwrap();
+        if found.unsigned_abs() == sequence { Ok(()) } else { Err(format!("archived up to {found} of {sequence}")) }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_of_an_earlier_moment_is_noticed_and_what_is_sent_again_counts_once() {
     let cluster = Cluster::start_durable().await;
@@ -100,14 +108,18 @@ async fn a_stream_of_an_earlier_moment_is_noticed_and_what_is_sent_again_counts_
     copy(&store, &backup);
     cluster.nats.restart().unwrap();
     feed.send_all(outgoing(after)).await;
-    observer.caught_up(SOON).await;
+    let lost = observer.caught_up(SOON).await;
+    archived_up_to(&observer, lost).await;
     assert_eq!(daemon.stop().await.code(), Some(0));
+    let archived = observer.number("SELECT count(*) FROM events").await.unwrap();
 
     // The second half is lost to the stream, and its publishers send it again.
     cluster.nats.stop();
     std::fs::remove_dir_all(&store).unwrap();
     copy(&backup, &store);
     cluster.nats.restart().unwrap();
+    let kept = observer.last_sequence("CHURN_EVENTS").await.unwrap();
+    assert!(kept < lost, "nothing was lost: {kept} of {lost}");
     let daemon = busy(&cluster).start().await;
     eventually(SOON, async || {
         let text = daemon.log().text();
@@ -115,10 +127,58 @@ async fn a_stream_of_an_earlier_moment_is_noticed_and_what_is_sent_again_counts_
     })
     .await;
     feed.send_all(outgoing(after)).await;
-    observer.caught_up(SOON).await;
+    let last = observer.caught_up(SOON).await;
+    let newest = format!("SELECT count(*) FROM events WHERE sequence = {last}");
+    let (lost_too, of_both) =
+        (u64::from(last <= lost), "the last message is archived, and the one that was lost there");
+    eventually(SOON, async || {
+        let found = observer.number(&newest).await.unwrap().unsigned_abs();
+        if found == 1 + lost_too { Ok(()) } else { Err(format!("{found}: {of_both}")) }
+    })
+    .await;
+    let again = observer.number("SELECT count(*) FROM events").await.unwrap() - archived;
+    assert_eq!(
+        u64::try_from(again).unwrap(),
+        last - kept,
+        "what was sent again is in the archive once more, and no more"
+    );
     let expected = Expected { histories: &traffic.histories, messages: traffic.messages(), as_of: until };
     // What was counted twice was counted as repeated.
     let found = violations_after_restore(&observer, &expected).await.unwrap();
     let found: Vec<&String> = found.iter().filter(|found| !found.contains("accounted for")).collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_made_anew_is_read_from_its_beginning() {
+    let cluster = Cluster::start().await;
+    let (feed, observer) = (Feed::open(&cluster).await, Observer::of(&cluster).await);
+    let until = now();
+    let traffic = Traffic::draw(41, 3_000, 400, until);
+    let (before, after) = traffic.sent.split_at(traffic.sent.len() / 2);
+    let mut daemon = busy(&cluster).start().await;
+    feed.send_all(outgoing(before)).await;
+    let first = observer.caught_up(SOON).await;
+    archived_up_to(&observer, first).await;
+    assert_eq!(daemon.stop().await.code(), Some(0));
+
+    observer.jetstream().delete_stream("CHURN_EVENTS").await.unwrap();
+    cluster.command(&["provision"]).await;
+    feed.send_all(outgoing(after)).await;
+    let daemon = busy(&cluster).start().await;
+    let second = observer.last_sequence("CHURN_EVENTS").await.unwrap();
+    eventually(SOON, async || {
+        let watermarks = observer.watermarks().await.unwrap();
+        if watermarks.iter().all(|watermark| *watermark == second) { Ok(()) } else { Err(format!("{watermarks:?}")) }
+    })
+    .await;
+    archived_up_to(&observer, second).await;
+    assert!(daemon.log().text().contains("was created anew"));
+    let archived = observer.number("SELECT count(*) FROM events").await.unwrap();
+    assert_eq!(u64::try_from(archived).unwrap(), first + second, "each message stands in the archive once");
+    let expected = Expected { histories: &traffic.histories, messages: traffic.messages(), as_of: until };
+    let found = violations_after_restore(&observer, &expected).await.unwrap();
+    // The stream holds the second half alone.
+    let found: Vec<&String> = found.iter().filter(|found| !found.contains("the stream holds")).collect();
     assert!(found.is_empty(), "{found:#?}");
 }
