@@ -97,6 +97,7 @@ impl Worker {
                 "the stream {EVENTS} does not number by {number} partitions, as the database does: run `churnd partitions {number}`"
             );
             self.tools.metrics.count_error("read", "numbering");
+            self.distrusted = Some(self.layout.generation);
             self.layout.filters_from = None;
             self.update_readers();
         }

@@ -181,6 +181,8 @@ pub struct Worker {
     judged: bool,
     /// Since when silence waits for the first judgement of the accounts' volumes.
     unjudged_since: Option<Instant>,
+    /// The generation of the partitions' number by which a message was found that is not numbered by it.
+    distrusted: Option<u64>,
     progress: watch::Sender<std::time::Instant>,
 }
 
@@ -214,6 +216,7 @@ impl Worker {
             found: Vec::new(),
             judged: false,
             unjudged_since: None,
+            distrusted: None,
             progress,
             tools,
             config,
@@ -337,6 +340,9 @@ impl Worker {
             info!(partitions = update.layout.number, "working by {} partitions", update.layout.number);
         }
         self.layout = update.layout;
+        if self.distrusted == Some(self.layout.generation) {
+            self.layout.filters_from = None;
+        }
         for partition in update.surplus {
             if let Some(owned) = self.owned.get_mut(&partition)
                 && !owned.releasing

@@ -443,7 +443,8 @@ impl<S: Source> Reader<S> {
         self.probe = None;
         let Phase::Read(session) = &self.phase else { return false };
         let (Ok(facts), true) = (answer, session.sequence() == sequence) else { return false };
-        self.pending = Some(facts.pending);
+        let on_their_way = facts.delivered.saturating_sub(sequence);
+        self.pending = Some(facts.pending + on_their_way);
         self.caught_up = facts.pending == 0 && facts.delivered == sequence;
         if facts.delivered == sequence {
             if self.caught_up {
