@@ -22,15 +22,15 @@ use tracing::{debug, warn};
 
 use super::{
     mutant::{Mutant, Mutants},
-    scores::{GivenBack, Score, Scores},
+    scores::{GivenBack, Missed, Score, Scores, earliest_of_each},
 };
 use crate::{
     engine::checkpoint::{OutboxRow, ScoreRow},
     event::{
-        ids::{Epoch, PartitionId},
+        ids::{AccountId, Epoch, PartitionId},
         time::Timestamp,
     },
-    store::{ledger::Ledger, outbox::OutboxPending, partitioning::Layout},
+    store::{StoreError, ledger::Ledger, outbox::OutboxPending, partitioning::Layout, states::RecentScore},
     stream::{
         publisher::{Outgoing, Publish, PublishError},
         risk_kv::RiskValue,
@@ -47,6 +47,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// How far back before its last one a partition's scores are put into the bucket again when it is taken over, however long
 /// that was left lying. More than events may lie ahead of their receipt, because scores hold as of the newest event.
 const SCORES_AGAIN_MILLIS: i64 = 6 * 60_000;
+
+/// How many customers' scores are read from the table at a time.
+const SCORES_PAGE: usize = 5_000;
+/// How soon scores that could not be put are tried again.
+const SCORES_RETRY: Duration = Duration::from_secs(1);
 
 /// Scores that were committed longer ago are read from the table again before they are put into the bucket.
 const SCORES_FRESH: Duration = Duration::from_secs(2);
@@ -78,6 +83,7 @@ pub struct OutboxSender {
     queue: mpsc::Sender<Order>,
     behind: Arc<AtomicBool>,
     resumed: Arc<Mutex<Vec<Resumed>>>,
+    missed: Missed,
     given_back: GivenBack,
 }
 
@@ -92,7 +98,9 @@ pub struct Outbox {
     behind: Arc<AtomicBool>,
     resumed: Arc<Mutex<Vec<Resumed>>>,
     owned: BTreeMap<PartitionId, (Epoch, Layout)>,
+    missed: Missed,
     scores: Scores,
+    put_again: Instant,
     published: mpsc::Sender<Vec<String>>,
 }
 
@@ -109,7 +117,9 @@ impl OutboxSender {
             .map(|(lease, row)| Score { lease, value: value(&row), account: row.account, token: row.token })
             .collect();
         let batch = Batch { messages, scores, committed: Instant::now() };
-        if self.queue.try_send(Order::Publish(batch)).is_err() {
+        if let Err(mpsc::error::TrySendError::Full(Order::Publish(batch))) = self.queue.try_send(Order::Publish(batch))
+        {
+            self.missed.note_all(earliest_of_each(&batch.scores));
             self.behind.store(true, Ordering::Release);
         }
     }
@@ -149,16 +159,32 @@ impl Outbox {
         let (sender, queue) = mpsc::channel(QUEUE);
         let (published, marks) = mpsc::channel(QUEUE * 4);
         let behind = Arc::new(AtomicBool::new(false));
-        let (resumed, given_back) = (Arc::default(), GivenBack::default());
+        let (resumed, missed, given_back) = (Arc::default(), Missed::default(), GivenBack::default());
         let inlet = OutboxSender {
             queue: sender,
             behind: Arc::clone(&behind),
             resumed: Arc::clone(&resumed),
+            missed: missed.clone(),
             given_back: given_back.clone(),
         };
         let owned = BTreeMap::new();
         let scores = Scores::new(Arc::clone(&store), Arc::clone(&publisher), metrics.clone(), given_back);
-        let outbox = Self { store, publisher, metrics, now, mutants, queue, behind, resumed, owned, scores, published };
+        let put_again = Instant::now();
+        let outbox = Self {
+            store,
+            publisher,
+            metrics,
+            now,
+            mutants,
+            queue,
+            behind,
+            resumed,
+            owned,
+            missed,
+            scores,
+            put_again,
+            published,
+        };
         (outbox, inlet, marks)
     }
 
@@ -180,6 +206,9 @@ impl Outbox {
                 _ = soon.tick() => {
                     if self.behind.swap(false, Ordering::AcqRel) {
                         self.catch_up().await;
+                    }
+                    if Instant::now() >= self.put_again {
+                        self.put_missed().await;
                     }
                 }
             }
@@ -214,12 +243,17 @@ impl Outbox {
             }
             self.mark(done).await;
         }
+        let earliest = earliest_of_each(&batch.scores);
         if batch.committed.elapsed() > SCORES_FRESH {
             // This process may have been paused and superseded meanwhile: only the table knows the newest scores.
-            self.resume_owned();
+            self.missed.note_all(earliest);
             return;
         }
-        self.put_scores(batch.scores).await;
+        if !self.scores.put(batch.scores).await {
+            self.metrics.count_error("outbox", "kv");
+            self.missed.note_all(earliest);
+            self.put_again = Instant::now() + SCORES_RETRY;
+        }
     }
 
     fn fall_behind(&self, left: usize) {
@@ -241,26 +275,17 @@ impl Outbox {
         }
     }
 
-    async fn put_scores(&mut self, scores: Vec<Score>) {
-        if !self.scores.put(scores).await {
-            self.metrics.count_error("outbox", "kv");
-            self.resume_owned();
-        }
-    }
-
-    /// Has what the table holds of our partitions published, scores included.
-    fn resume_owned(&self) {
-        self.resumed.lock().expect("no holder of this lock panics").extend(self.owned.clone());
-        self.behind.store(true, Ordering::Release);
-    }
-
     /// Publishes what the table still holds of our partitions.
     async fn catch_up(&mut self) {
         let mut resumed = std::mem::take(&mut *self.resumed.lock().expect("no holder of this lock panics"));
         if self.mutants.has(Mutant::ForgetUnpublished) {
             resumed.clear();
         }
-        self.owned.extend(resumed.iter().copied());
+        for (partition, lease) in &resumed {
+            // What could not be dealt with before comes after what is newer.
+            let held = self.owned.entry(*partition).or_insert(*lease);
+            *held = if lease.0 > held.0 { *lease } else { *held };
+        }
         if let Err(error) = self.publish_from_table(&resumed).await {
             debug!("cannot read the outbox, trying again: {error}");
             self.resumed.lock().expect("no holder of this lock panics").extend(resumed);
@@ -269,7 +294,7 @@ impl Outbox {
         }
     }
 
-    async fn publish_from_table(&mut self, resumed: &[Resumed]) -> Result<(), crate::store::StoreError> {
+    async fn publish_from_table(&mut self, resumed: &[Resumed]) -> Result<(), StoreError> {
         let mut after = 0;
         let owned: Vec<PartitionId> = self.owned.keys().copied().collect();
         loop {
@@ -287,23 +312,55 @@ impl Outbox {
             }
             self.store.mark_published(&done).await?;
         }
-        for (partition, (epoch, layout)) in resumed {
-            let ours = |account: &str, token: &str| layout.of(account, token) == *partition;
-            let (lease, labels) = ((*partition, *epoch), layout.labels_ever(*partition));
-            let Some(last) = self.store.last_score_at(*layout, *partition).await? else { continue };
-            let since = last.min((self.now)()).plus_millis(-SCORES_AGAIN_MILLIS);
-            let recent = self.store.recent_scores(&labels, since).await?;
-            let scores: Vec<Score> = recent
-                .into_iter()
-                .filter(|row| ours(row.account.as_str(), &row.token))
-                .map(|row| {
-                    let value = RiskValue { score: row.score, level: row.level, status: row.status, at: row.at };
-                    Score { lease, account: row.account, token: row.token, value }
-                })
-                .collect();
-            self.put_scores(scores).await;
+        for (partition, (_, layout)) in resumed {
+            if let Some(last) = self.store.last_score_at(*layout, *partition).await? {
+                self.missed.note(*partition, last.min((self.now)()).plus_millis(-SCORES_AGAIN_MILLIS));
+            }
         }
         Ok(())
+    }
+
+    /// Puts the scores of our partitions that may be missing in the bucket, as the table has them.
+    async fn put_missed(&mut self) {
+        for partition in self.missed.partitions() {
+            let Some(since) = self.missed.take(partition) else { continue };
+            let done = self.put_since(partition, since).await.unwrap_or_else(|error| {
+                debug!("cannot read the scores of {partition}, trying again: {error}");
+                false
+            });
+            if !done {
+                self.missed.note(partition, since);
+                self.put_again = Instant::now() + SCORES_RETRY;
+                return;
+            }
+        }
+    }
+
+    /// `false` if they cannot be put now.
+    async fn put_since(&mut self, partition: PartitionId, since: Timestamp) -> Result<bool, StoreError> {
+        let Some((epoch, layout)) = self.owned.get(&partition).copied() else { return Ok(true) };
+        let labels = layout.labels_ever(partition);
+        let mut after: Option<(AccountId, Box<str>)> = None;
+        loop {
+            let last = after.as_ref().map(|(account, token)| (account.as_str(), &**token));
+            let page = self.store.recent_scores(&labels, since, last, SCORES_PAGE).await?;
+            let is_last = page.len() < SCORES_PAGE;
+            after = page.last().map(|row| (row.account.clone(), row.token.clone()));
+            let ours = page.into_iter().filter(|row| layout.of(row.account.as_str(), &row.token) == partition);
+            let score = |row: RecentScore| Score {
+                lease: (partition, epoch),
+                value: RiskValue { score: row.score, level: row.level, status: row.status, at: row.at },
+                account: row.account,
+                token: row.token,
+            };
+            if !self.scores.put(ours.map(score).collect()).await {
+                self.metrics.count_error("outbox", "kv");
+                return Ok(false);
+            }
+            if is_last {
+                return Ok(true);
+            }
+        }
     }
 
     async fn look_at_table(&mut self) {

@@ -17,7 +17,10 @@ use std::{
 use tracing::{debug, warn};
 
 use crate::{
-    event::ids::{AccountId, Epoch, PartitionId},
+    event::{
+        ids::{AccountId, Epoch, PartitionId},
+        time::Timestamp,
+    },
     store::{leases::Role, ledger::Ledger},
     stream::{
         publisher::{Publish, PublishError},
@@ -53,6 +56,29 @@ impl GivenBack {
 
     fn holds(&self, (partition, epoch): (PartitionId, Epoch)) -> bool {
         self.0.lock().expect("no holder of this lock panics").get(&partition).is_some_and(|given| *given >= epoch)
+    }
+}
+
+/// Partitions of which scores may be missing in the bucket, and the earliest of them: the table has them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Missed(Arc<Mutex<BTreeMap<PartitionId, Timestamp>>>);
+
+impl Missed {
+    pub(super) fn note(&self, partition: PartitionId, since: Timestamp) {
+        let mut missed = self.0.lock().expect("no holder of this lock panics");
+        missed.entry(partition).and_modify(|earliest| *earliest = since.min(*earliest)).or_insert(since);
+    }
+
+    pub(super) fn note_all(&self, since: BTreeMap<PartitionId, Timestamp>) {
+        since.into_iter().for_each(|(partition, since)| self.note(partition, since));
+    }
+
+    pub(super) fn partitions(&self) -> Vec<PartitionId> {
+        self.0.lock().expect("no holder of this lock panics").keys().copied().collect()
+    }
+
+    pub(super) fn take(&self, partition: PartitionId) -> Option<Timestamp> {
+        self.0.lock().expect("no holder of this lock panics").remove(&partition)
     }
 }
 
@@ -148,6 +174,15 @@ impl Scores {
         }
         Ok(ours)
     }
+}
+
+/// As of when the earliest score of each partition holds.
+pub(super) fn earliest_of_each(scores: &[Score]) -> BTreeMap<PartitionId, Timestamp> {
+    let mut earliest = BTreeMap::new();
+    for Score { lease: (partition, _), value, .. } in scores {
+        earliest.entry(*partition).and_modify(|at| *at = value.at.min(*at)).or_insert(value.at);
+    }
+    earliest
 }
 
 /// The last score of each customer, in their order.

@@ -69,7 +69,13 @@ pub trait Ledger: Send + Sync {
     /// See [`Store::last_score_at`].
     fn last_score_at(&self, layout: Layout, partition: PartitionId) -> Answer<'_, Option<Timestamp>>;
     /// See [`Store::recent_scores`].
-    fn recent_scores<'a>(&'a self, partitions: &'a [PartitionId], since: Timestamp) -> Answer<'a, Vec<RecentScore>>;
+    fn recent_scores<'a>(
+        &'a self,
+        partitions: &'a [PartitionId],
+        since: Timestamp,
+        after: Option<(&'a str, &'a str)>,
+        limit: usize,
+    ) -> Answer<'a, Vec<RecentScore>>;
 }
 
 /// An instance among those that share the partitions.
@@ -149,8 +155,14 @@ impl Ledger for Store {
         self.last_score_at(layout, partition).boxed()
     }
 
-    fn recent_scores<'a>(&'a self, partitions: &'a [PartitionId], since: Timestamp) -> Answer<'a, Vec<RecentScore>> {
-        self.recent_scores(partitions, since).boxed()
+    fn recent_scores<'a>(
+        &'a self,
+        partitions: &'a [PartitionId],
+        since: Timestamp,
+        after: Option<(&'a str, &'a str)>,
+        limit: usize,
+    ) -> Answer<'a, Vec<RecentScore>> {
+        self.recent_scores(partitions, since, after, limit).boxed()
     }
 }
 

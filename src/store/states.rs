@@ -98,7 +98,8 @@ const LOAD_DUE: &str = "
     ORDER BY d.due_hour, d.account, d.token LIMIT $6";
 const RECENT_SCORES: &str = "
     SELECT DISTINCT ON (account, token) partition, account, token, customer, at, score, level, status, factors
-    FROM risk_scores WHERE at >= $2 AND partition = ANY ($1::smallint[]) ORDER BY account, token, id DESC";
+    FROM risk_scores WHERE at >= $2 AND partition = ANY ($1::smallint[]) AND (account, token) > ($3, $4)
+    ORDER BY account, token, id DESC LIMIT $5";
 
 const LAST_SCORES: &str =
     "SELECT id, at, account, token FROM risk_scores WHERE partition = ANY ($1::smallint[]) AND id < $2
@@ -203,14 +204,19 @@ impl Store {
         }
     }
 
-    /// The last score of each customer of these partitions whose score changed since an instant.
+    /// A page of the last scores of all customers of these partitions whose score changed since an instant, by account and
+    /// token; the next page begins after the last one.
     pub async fn recent_scores(
         &self,
         partitions: &[PartitionId],
         since: Timestamp,
+        after: Option<(&str, &str)>,
+        limit: usize,
     ) -> Result<Vec<RecentScore>, StoreError> {
-        let ids = smallints(partitions);
-        let rows = self.statement("load recent scores", RECENT_SCORES, &[&ids, &PgTime(since)]).await?;
+        let (ids, since, (account, token), limit) =
+            (smallints(partitions), PgTime(since), after.unwrap_or_default(), row_limit(limit));
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] = [&ids, &since, &account, &token, &limit];
+        let rows = self.statement("load recent scores", RECENT_SCORES, &parameters).await?;
         rows.iter()
             .map(|row| {
                 let row = RowReader { table: "risk_scores", row };

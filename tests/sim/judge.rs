@@ -263,7 +263,7 @@ fn compare_scores(inner: &Inner, histories: &Histories, book: usize, now: Timest
 }
 
 /// Where the bucket does not show what is stored.
-fn wrong_in_bucket(inner: &Inner) -> Vec<String> {
+pub(crate) fn wrong_in_bucket(inner: &Inner) -> Vec<String> {
     let mut found = Vec::new();
     for (key, (_, row)) in &inner.tables.states {
         let entry = inner.log.bucket.get(&format!("$KV.churn_risk.{}.{}", key.0, key.1));

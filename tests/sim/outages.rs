@@ -16,6 +16,7 @@ use tokio::time::sleep;
 
 use crate::{
     instance::{Instance, Settings},
+    judge::wrong_in_bucket,
     model::instant,
     story::{LEASE, books},
     world::{START, World},
@@ -131,4 +132,35 @@ fn what_waits_in_the_stream_after_a_long_outage_is_no_silence() {
             assert_eq!(alerts.len(), 1, "{away:?} with {hot_customers} in memory: {alerts:?}");
         }
     }
+}
+
+#[test]
+fn scores_that_a_bucket_took_for_long_not_come_into_it_afterwards() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let world = World::new(1, 2, 1);
+        let [book, _] = books();
+        let _instance = Instance::start(&world, 0, &settings(1_000), book);
+        let until = async |at: i64| {
+            let left = at - world.lock().elapsed();
+            sleep(Duration::from_millis(u64::try_from(left).unwrap())).await;
+        };
+        let fail_to_pay = |customers: std::ops::Range<i64>, at: i64| {
+            for customer in customers {
+                let message = event(&format!("e{customer}"), &format!("c{customer}"), "payment_failed", START + at);
+                world.lock().put(&message);
+            }
+        };
+        until(MINUTE).await;
+        world.lock().faults.bucket_up = false;
+        fail_to_pay(0..8, MINUTE);
+        until(20 * MINUTE).await;
+        fail_to_pay(8..16, 20 * MINUTE);
+        until(30 * MINUTE).await;
+        assert_eq!(world.lock().log.bucket.len(), 0, "the outage is none");
+        world.lock().faults.bucket_up = true;
+        until(31 * MINUTE).await;
+        let inner = world.lock();
+        assert_eq!((inner.log.bucket.len(), wrong_in_bucket(&inner)), (16, Vec::new()), "{}", inner.trace());
+    });
 }

@@ -48,6 +48,8 @@ pub(crate) enum Called<T> {
 #[derive(Clone, Debug)]
 pub(crate) struct Faults {
     pub(crate) log_up: bool,
+    /// The bucket takes scores; the other streams take what is theirs anyway.
+    pub(crate) bucket_up: bool,
     pub(crate) tables_up: bool,
     /// The longest way to a server and back, in milliseconds.
     pub(crate) slow: u64,
@@ -68,6 +70,7 @@ impl Faults {
     pub(crate) fn none() -> Self {
         Self {
             log_up: true,
+            bucket_up: true,
             tables_up: true,
             slow: 2,
             lost_calls: 0,

@@ -101,10 +101,10 @@ async fn recent_scores_are_the_last_of_each_customer() {
         ];
     });
     store.store_checkpoint(&write).await.unwrap();
-    let recent = store.recent_scores(&[PartitionId(0), PartitionId(1)], hours(4)).await.unwrap();
+    let recent = store.recent_scores(&[PartitionId(0), PartitionId(1)], hours(4), None, 10).await.unwrap();
     assert_eq!(recent.iter().map(|score| (&*score.token, score.score)).collect::<Vec<_>>(), [("a", 75)]);
     assert_eq!(recent[0].factors.len(), 1);
-    assert_eq!(store.recent_scores(&[PartitionId(1)], hours(0)).await.unwrap(), []);
+    assert_eq!(store.recent_scores(&[PartitionId(1)], hours(0), None, 10).await.unwrap(), []);
     assert_eq!(store.prune_scores(hours(5), 10).await.unwrap(), 2);
     assert_eq!(store.prune_scores(hours(5), 10).await.unwrap(), 0);
 }

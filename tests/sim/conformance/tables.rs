@@ -290,14 +290,21 @@ async fn scores(ledger: &dyn Ledger) {
     let mut told = String::new();
     for since in [0, 2, 6] {
         let since = Timestamp::from_millis(T + since * 60_000);
-        let rows = ledger.recent_scores(&[PartitionId(1), PartitionId(2)], since).await.unwrap();
-        let rows: Vec<String> = rows.iter().map(|row| format!("{}={}", row.token, row.score)).collect();
-        writeln!(told, "{}", rows.join(" ")).unwrap();
+        let mut after = None;
+        loop {
+            let partitions = [PartitionId(1), PartitionId(2)];
+            let last = after.as_ref().map(|(account, token): &(String, String)| (&**account, &**token));
+            let rows = ledger.recent_scores(&partitions, since, last, 1).await.unwrap();
+            let Some(row) = rows.first() else { break };
+            write!(told, "{}={} ", row.token, row.score).unwrap();
+            after = Some((row.account.to_string(), row.token.to_string()));
+        }
+        told.push_str("end\n");
     }
     expect![[r#"
-        a=3 b=2
-        a=3
-
+        a=3 b=2 end
+        a=3 end
+        end
     "#]]
     .assert_eq(&told);
 }

@@ -252,7 +252,8 @@ impl LogPort {
                 let mut inner = self.port.world.lock();
                 let life = self.port.life;
                 let inner = &mut *inner;
-                let reaches = inner.faults.log_up && inner.bodies[self.port.who].linked;
+                let taken = inner.faults.bucket_up || !message.subject.starts_with("$KV.");
+                let reaches = taken && inner.faults.log_up && inner.bodies[self.port.who].linked;
                 if !reaches || inner.chance(inner.faults.unconfirmed) {
                     None
                 } else {

@@ -264,7 +264,13 @@ impl Tables {
         self.scores.iter().rfind(|(id, _)| *id == partition.0).map(|(_, score)| score.at)
     }
 
-    pub(crate) fn recent(&self, partitions: &[PartitionId], since: Timestamp) -> Vec<RecentScore> {
+    pub(crate) fn recent(
+        &self,
+        partitions: &[PartitionId],
+        since: Timestamp,
+        after: Option<(&str, &str)>,
+        limit: usize,
+    ) -> Vec<RecentScore> {
         let mut newest: BTreeMap<(&str, &str), (u16, &ScoreRow)> = BTreeMap::new();
         for (id, score) in &self.scores {
             if score.at >= since && partitions.contains(&PartitionId(*id)) {
@@ -282,7 +288,8 @@ impl Tables {
             status: score.status,
             factors: score.factors.clone(),
         };
-        newest.into_values().map(recent).collect()
+        let rest = newest.into_iter().filter(|(key, _)| after.is_none_or(|after| *key > after));
+        rest.map(|(_, score)| recent(score)).take(limit).collect()
     }
 
     pub(crate) fn owners(&self, now: Timestamp) -> Vec<Owner> {

@@ -156,8 +156,18 @@ impl Ledger for TablesPort {
         self.ask("look up the last score", move |inner| inner.tables.last_score_at(partition)).boxed()
     }
 
-    fn recent_scores<'a>(&'a self, partitions: &'a [PartitionId], since: Timestamp) -> Answer<'a, Vec<RecentScore>> {
-        let of = partitions.to_vec();
-        self.ask("load recent scores", move |inner| inner.tables.recent(&of, since)).boxed()
+    fn recent_scores<'a>(
+        &'a self,
+        partitions: &'a [PartitionId],
+        since: Timestamp,
+        after: Option<(&'a str, &'a str)>,
+        limit: usize,
+    ) -> Answer<'a, Vec<RecentScore>> {
+        let (of, after) = (partitions.to_vec(), after.map(|(account, token)| (account.to_owned(), token.to_owned())));
+        let look = move |inner: &mut Inner| {
+            let after = after.as_ref().map(|(account, token)| (account.as_str(), token.as_str()));
+            inner.tables.recent(&of, since, after, limit)
+        };
+        self.ask("load recent scores", look).boxed()
     }
 }
