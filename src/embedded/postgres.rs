@@ -37,6 +37,8 @@ const DIR_INSIDE: &str = "/proc/self/fd/3";
 /// Recovery after a crash takes its time.
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(20);
+/// How long an end without a checkpoint may take.
+const QUIT: Duration = Duration::from_secs(5);
 
 /// How a private Postgres is to run.
 #[derive(Clone, Debug)]
@@ -56,7 +58,7 @@ impl PgOptions {
     }
 }
 
-/// A private Postgres. Dropping it kills it; the cluster stays.
+/// A private Postgres. Dropping it ends it at once; the cluster stays.
 pub struct Postgres {
     bin: PathBuf,
     dir: PathBuf,
@@ -65,6 +67,18 @@ pub struct Postgres {
     port: u16,
     password: String,
     process: Mutex<Option<Process>>,
+}
+
+/// A killed server leaves its shared memory to the system, which has room for some thousands of such pieces; so it is asked
+/// to end at once, and killed only if it does not.
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some(process) = self.lock().take() {
+            process.signal_all(Signal::SIGCONT);
+            process.signal(Signal::SIGQUIT);
+            process.wait(QUIT);
+        }
+    }
 }
 
 /// The user that root runs Postgres as.
@@ -364,6 +378,17 @@ mod tests {
         server.restart().unwrap();
         assert_eq!(server.url(), url);
         assert_eq!(server.databases().await.unwrap(), ["kept \"as\" it is", "postgres"]);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_server_leaves_nothing_in_the_system() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = server(&dir);
+        let file = server.cluster().join("postmaster.pid");
+        assert!(file.exists());
+        server.freeze();
+        drop(server);
+        assert!(!file.exists(), "it goes last, after the shared memory");
     }
 
     #[tokio::test]
