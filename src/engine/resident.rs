@@ -104,7 +104,9 @@ impl Customer {
     /// When it must be evaluated if nothing happens: for one that waits for an import to be over, whoever has it then.
     pub(super) fn next_due(&self, now: Timestamp, policy: Policy) -> Option<Timestamp> {
         if self.unsettled_since.is_some() {
-            return Some(now.plus_millis(policy.settle_millis));
+            // A note that stands is enough: an import stores the same customers every second.
+            let latest = now.plus_millis(policy.settle_millis);
+            return Some(self.due_at.map_or(latest, |noted| noted.min(latest)));
         }
         let change = next_change(&self.state, &self.rules, self.evaluated_at);
         let release = match self.state.alerts.release_at(policy.cooldown_millis) {
