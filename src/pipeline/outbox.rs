@@ -50,6 +50,8 @@ const SCORES_AGAIN_MILLIS: i64 = 6 * 60_000;
 
 /// How many customers' scores are read from the table at a time.
 const SCORES_PAGE: usize = 5_000;
+/// How many pages are put one after the other at most.
+const SCORES_PAGES: usize = 64;
 /// How soon scores that could not be put are tried again.
 const SCORES_RETRY: Duration = Duration::from_secs(1);
 
@@ -87,6 +89,22 @@ pub struct OutboxSender {
     given_back: GivenBack,
 }
 
+/// What became of a page of scores.
+enum Put {
+    /// It is in the bucket; the next begins after this customer.
+    Page((AccountId, Box<str>)),
+    /// It is in the bucket, and was the last.
+    Last,
+    NotNow,
+}
+
+/// A partition's scores on their way from the table into the bucket.
+struct Putting {
+    partition: PartitionId,
+    since: Timestamp,
+    after: Option<(AccountId, Box<str>)>,
+}
+
 /// Publishes what the worker hands over.
 pub struct Outbox {
     store: Arc<dyn Ledger>,
@@ -100,6 +118,8 @@ pub struct Outbox {
     owned: BTreeMap<PartitionId, (Epoch, Layout)>,
     missed: Missed,
     scores: Scores,
+    /// The partition whose missing scores are being put, and what comes next of them.
+    putting: Option<Putting>,
     put_again: Instant,
     published: mpsc::Sender<Vec<String>>,
 }
@@ -182,6 +202,7 @@ impl Outbox {
             owned,
             missed,
             scores,
+            putting: None,
             put_again,
             published,
         };
@@ -207,9 +228,7 @@ impl Outbox {
                     if self.behind.swap(false, Ordering::AcqRel) {
                         self.catch_up().await;
                     }
-                    if Instant::now() >= self.put_again {
-                        self.put_missed().await;
-                    }
+                    self.put_missed().await;
                 }
             }
         }
@@ -244,15 +263,11 @@ impl Outbox {
             self.mark(done).await;
         }
         let earliest = earliest_of_each(&batch.scores);
-        if batch.committed.elapsed() > SCORES_FRESH {
-            // This process may have been paused and superseded meanwhile: only the table knows the newest scores.
+        // This process may have been paused and superseded meanwhile: only the table knows the newest scores. Nor is there any
+        // use in waiting for a bucket that takes nothing.
+        let is_late = batch.committed.elapsed() > SCORES_FRESH || Instant::now() < self.put_again;
+        if is_late || !self.put(batch.scores).await {
             self.missed.note_all(earliest);
-            return;
-        }
-        if !self.scores.put(batch.scores).await {
-            self.metrics.count_error("outbox", "kv");
-            self.missed.note_all(earliest);
-            self.put_again = Instant::now() + SCORES_RETRY;
         }
     }
 
@@ -320,47 +335,60 @@ impl Outbox {
         Ok(())
     }
 
-    /// Puts the scores of our partitions that may be missing in the bucket, as the table has them.
+    /// Puts the scores that may be missing in the bucket, as the table has them; a page at least, and no more than one while
+    /// something else is to be published.
     async fn put_missed(&mut self) {
-        for partition in self.missed.partitions() {
-            let Some(since) = self.missed.take(partition) else { continue };
-            let done = self.put_since(partition, since).await.unwrap_or_else(|error| {
-                debug!("cannot read the scores of {partition}, trying again: {error}");
-                false
-            });
-            if !done {
-                self.missed.note(partition, since);
-                self.put_again = Instant::now() + SCORES_RETRY;
+        for page in 0..SCORES_PAGES {
+            if Instant::now() < self.put_again || (page > 0 && !self.queue.is_empty()) {
                 return;
+            }
+            if self.putting.is_none() {
+                self.putting = self.missed.take().map(|(partition, since)| Putting { partition, since, after: None });
+            }
+            let Some(putting) = self.putting.take() else { return };
+            match self.put_page(&putting).await {
+                Ok(Put::Page(after)) => self.putting = Some(Putting { after: Some(after), ..putting }),
+                Ok(Put::Last) => {}
+                Ok(Put::NotNow) => self.putting = Some(putting),
+                Err(error) => {
+                    debug!("cannot read the scores of {}, trying again: {error}", putting.partition);
+                    self.putting = Some(putting);
+                    self.put_again = Instant::now() + SCORES_RETRY;
+                }
             }
         }
     }
 
-    /// `false` if they cannot be put now.
-    async fn put_since(&mut self, partition: PartitionId, since: Timestamp) -> Result<bool, StoreError> {
-        let Some((epoch, layout)) = self.owned.get(&partition).copied() else { return Ok(true) };
+    async fn put_page(&mut self, putting: &Putting) -> Result<Put, StoreError> {
+        let partition = putting.partition;
+        let Some((epoch, layout)) = self.owned.get(&partition).copied() else { return Ok(Put::Last) };
+        let after = putting.after.as_ref().map(|(account, token)| (account.as_str(), &**token));
         let labels = layout.labels_ever(partition);
-        let mut after: Option<(AccountId, Box<str>)> = None;
-        loop {
-            let last = after.as_ref().map(|(account, token)| (account.as_str(), &**token));
-            let page = self.store.recent_scores(&labels, since, last, SCORES_PAGE).await?;
-            let is_last = page.len() < SCORES_PAGE;
-            after = page.last().map(|row| (row.account.clone(), row.token.clone()));
-            let ours = page.into_iter().filter(|row| layout.of(row.account.as_str(), &row.token) == partition);
-            let score = |row: RecentScore| Score {
-                lease: (partition, epoch),
-                value: RiskValue { score: row.score, level: row.level, status: row.status, at: row.at },
-                account: row.account,
-                token: row.token,
-            };
-            if !self.scores.put(ours.map(score).collect()).await {
-                self.metrics.count_error("outbox", "kv");
-                return Ok(false);
-            }
-            if is_last {
-                return Ok(true);
-            }
+        let page = self.store.recent_scores(&labels, putting.since, after, SCORES_PAGE).await?;
+        let is_full = page.len() == SCORES_PAGE;
+        let last = page.last().map(|row| (row.account.clone(), row.token.clone()));
+        let ours = page.into_iter().filter(|row| layout.of(row.account.as_str(), &row.token) == partition);
+        let score = |row: RecentScore| Score {
+            lease: (partition, epoch),
+            value: RiskValue { score: row.score, level: row.level, status: row.status, at: row.at },
+            account: row.account,
+            token: row.token,
+        };
+        if !self.put(ours.map(score).collect()).await {
+            return Ok(Put::NotNow);
         }
+        Ok(last.filter(|_| is_full).map_or(Put::Last, Put::Page))
+    }
+
+    /// `false` if they cannot be put now; then nothing is put for as long as it took to learn that.
+    async fn put(&mut self, scores: Vec<Score>) -> bool {
+        let begun = Instant::now();
+        let done = self.scores.put(scores).await;
+        if !done {
+            self.metrics.count_error("outbox", "kv");
+            self.put_again = Instant::now() + begun.elapsed().max(SCORES_RETRY);
+        }
+        done
     }
 
     async fn look_at_table(&mut self) {

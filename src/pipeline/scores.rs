@@ -73,12 +73,8 @@ impl Missed {
         since.into_iter().for_each(|(partition, since)| self.note(partition, since));
     }
 
-    pub(super) fn partitions(&self) -> Vec<PartitionId> {
-        self.0.lock().expect("no holder of this lock panics").keys().copied().collect()
-    }
-
-    pub(super) fn take(&self, partition: PartitionId) -> Option<Timestamp> {
-        self.0.lock().expect("no holder of this lock panics").remove(&partition)
+    pub(super) fn take(&self) -> Option<(PartitionId, Timestamp)> {
+        self.0.lock().expect("no holder of this lock panics").pop_first()
     }
 }
 
