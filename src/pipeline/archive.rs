@@ -188,7 +188,7 @@ impl Archiver {
 
     /// The stream is another than the one that was archived: begins where it may be, and leaves out what was archived.
     async fn go_back(&self, stretch: &mut Stretch, found: Guard) -> Result<(), StreamError> {
-        let same_until = same_until(&self.reading, found, stretch.newest).await?;
+        let same_until = same_until(&self.reading, found).await?;
         stretch.position = stretch.position.min(same_until);
         stretch.archived_until = stretch.newest;
         if let Guard::StreamRecreated { created } = found {

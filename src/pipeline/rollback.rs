@@ -19,23 +19,19 @@ pub(crate) fn accounted(owners: &[Owner], stream_created: Option<Timestamp>) -> 
     let owners = owners.iter().filter(of_it);
     Accounted {
         watermark: owners.clone().map(|owner| owner.watermark).max().unwrap_or_default(),
-        message: owners.filter_map(|owner| Some((owner.watermark, owner.watermark_time?))).max(),
+        messages: owners.filter_map(|owner| Some((owner.watermark, owner.watermark_time?))).collect(),
         stream_created,
     }
 }
 
 /// Up to where the stream is surely as it was. What came in place of what was lost came after everything that was accounted
-/// for, so the time of that says where it begins.
-pub(crate) async fn same_until(
-    reading: &dyn Reading,
-    found: Guard,
-    newest: Option<Timestamp>,
-) -> Result<StreamSequence, StreamError> {
-    match (found, newest) {
-        (Guard::Fine { .. }, _) => Ok(StreamSequence(u64::MAX)),
-        (Guard::Truncated { .. } | Guard::Rewritten { .. }, Some(newest)) => {
-            reading.last_before(EVENTS, newest.minus(REWIND)).await
+/// for before, so the time of that says where it begins.
+pub(crate) async fn same_until(reading: &dyn Reading, found: Guard) -> Result<StreamSequence, StreamError> {
+    match found {
+        Guard::Fine { .. } => Ok(StreamSequence(u64::MAX)),
+        Guard::Truncated { expected: Some(expected), .. } | Guard::Rewritten { expected, .. } => {
+            reading.last_before(EVENTS, expected.minus(REWIND)).await
         }
-        _ => Ok(StreamSequence(0)),
+        Guard::Truncated { expected: None, .. } | Guard::StreamRecreated { .. } => Ok(StreamSequence(0)),
     }
 }

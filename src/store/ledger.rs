@@ -13,7 +13,7 @@ use super::{
     erasure::{Forgotten, ToForget},
     leases::{Leases, Owner, Role, Target},
     outbox::{OutboxPending, StoredOutboxRow},
-    partitioning::Layout,
+    partitioning::{Layout, Rewind},
     session::Session,
     states::{DueRow, LoadedState, RecentScore},
     suppression::Known,
@@ -51,6 +51,8 @@ pub trait Ledger: Send + Sync {
     fn store_checkpoint<'a>(&'a self, write: &'a CheckpointWrite) -> Answer<'a, ()>;
     /// See [`Store::owners`].
     fn owners(&self) -> Answer<'_, Vec<Owner>>;
+    /// See [`Store::rewind`].
+    fn rewind<'a>(&'a self, rewind: &'a Rewind) -> Answer<'a, bool>;
     /// See [`Store::customers_to_forget`].
     fn customers_to_forget(&self) -> Answer<'_, Vec<ToForget>>;
     /// See [`Store::settle_forgotten`].
@@ -124,6 +126,10 @@ impl Ledger for Store {
 
     fn owners(&self) -> Answer<'_, Vec<Owner>> {
         self.owners().boxed()
+    }
+
+    fn rewind<'a>(&'a self, rewind: &'a Rewind) -> Answer<'a, bool> {
+        self.rewind(rewind).boxed()
     }
 
     fn customers_to_forget(&self) -> Answer<'_, Vec<ToForget>> {

@@ -14,11 +14,12 @@ use super::{
     error::StoreError,
     leases::Role,
     tx::{Connection, Tx},
-    values::{RowReader, bigint, row_limit, smallint},
+    values::{PgTime, RowReader, bigint, row_limit, smallint},
 };
 use crate::event::{
     ids::{PartitionId, StreamSequence},
     subject::partition_of,
+    time::Timestamp,
 };
 
 /// More partitions than this are not made.
@@ -125,6 +126,19 @@ pub struct Labelled {
     pub moved: u64,
 }
 
+/// All partitions of a stream that was rolled back are to be put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rewind {
+    /// Those that count in the stream of this creation.
+    pub stream_created: Option<Timestamp>,
+    /// The creation they count in from then on.
+    pub created_anew: Option<Timestamp>,
+    /// No watermark stays behind it.
+    pub to: StreamSequence,
+    /// The sum of all partitions' epochs when this was decided.
+    pub epochs: u64,
+}
+
 const COLUMNS: &str = "number, first_number, labelled, filters_from, generation";
 const ENSURE_LAYOUT: &str =
     "INSERT INTO partitioning (number, first_number, labelled, filters_from) VALUES ($1, $1, $1, 0)
@@ -139,6 +153,11 @@ const DISOWN: &str = "
     UPDATE partitions SET owner = NULL, session = NULL, lease_until = NULL, taken_at = NULL, epoch = epoch + 1,
         generation = generation + 1
     WHERE role = 'engine'";
+const EPOCHS: &str = "SELECT coalesce(sum(epoch), 0)::bigint FROM partitions WHERE role = 'engine'";
+const REWIND: &str = "
+    UPDATE partitions SET owner = NULL, session = NULL, lease_until = NULL, taken_at = NULL, epoch = epoch + 1,
+        watermark = least(watermark, $2), watermark_time = NULL, stream_created = $3
+    WHERE role = 'engine' AND stream_created IS NOT DISTINCT FROM $1";
 const SPLIT: &str = "
     INSERT INTO partitions (role, id, epoch, watermark, watermark_time, stream_created, rules_hash, generation)
     SELECT role, (id + $1::integer)::smallint, epoch, watermark, watermark_time, stream_created, rules_hash, generation
@@ -221,6 +240,22 @@ impl Store {
             let layout = read(&tx, "").await?.unwrap_or(layout);
             label_outbox(&tx, &layout).await?;
             Ok(layout)
+        })
+        .await
+    }
+
+    /// Puts partitions back, and takes all of them away from their owners, unless one changed hands since this was decided.
+    pub async fn rewind(&self, rewind: &Rewind) -> Result<bool, StoreError> {
+        let Rewind { stream_created, created_anew, to, epochs } = *rewind;
+        self.transaction("put the partitions back", move |tx| async move {
+            tx.query(LOCK, &[]).await?;
+            let rows = tx.query(EPOCHS, &[]).await?;
+            if rows.first().map(|row| row.get::<_, i64>(0)) != Some(bigint(epochs)) {
+                return Ok(false);
+            }
+            let (from, anew) = (stream_created.map(PgTime), created_anew.map(PgTime));
+            tx.execute(REWIND, &[&from, &bigint(to.0), &anew]).await?;
+            Ok(true)
         })
         .await
     }

@@ -122,10 +122,11 @@ async fn watermarks(context: &Context, owners: &[Owner]) -> Vec<Finding> {
     let creations: BTreeSet<Option<Timestamp>> = owners.iter().map(|owner| owner.stream_created).collect();
     for created in creations {
         let accounted = accounted(owners, created);
+        let watermark = accounted.watermark;
         let wrong = match check_rollback(context, EVENTS, accounted).await {
             Ok(Guard::Fine { .. } | Guard::StreamRecreated { .. }) => continue,
-            Ok(Guard::Truncated { last }) => {
-                format!("{} is accounted for, but {EVENTS} ends at {last}", accounted.watermark)
+            Ok(Guard::Truncated { last, .. }) => {
+                format!("{watermark} is accounted for, but {EVENTS} ends at {last}")
             }
             Ok(Guard::Rewritten { found, expected }) => {
                 format!(

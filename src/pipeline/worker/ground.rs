@@ -1,73 +1,95 @@
-//! Where to read on when partitions are taken over: after their watermarks, unless the stream is not the one that they were
-//! counted in.
+//! The look at the stream before partitions are taken over: is it still the one that all watermarks count in?
+//!
+//! If it is not, all partitions are put back in one transaction, whoever owns them, and under new epochs: an instance that
+//! noticed nothing would otherwise go on in a stream whose messages at its watermarks it never saw. Then everybody begins
+//! anew, where the stream is surely as it was.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tracing::{error, warn};
 
-use super::{
-    super::rollback::{accounted, same_until},
-    Tools,
-    owned::ReadingFrom,
-};
+use super::super::rollback::{accounted, same_until};
 use crate::{
-    event::ids::StreamSequence,
-    store::leases::{Lease, Owner},
+    event::{ids::StreamSequence, time::Timestamp},
+    store::{
+        leases::{Owner, Role},
+        ledger::Ledger,
+        partitioning::Rewind,
+    },
     stream::{
         EVENTS,
-        reader::{Accounted, Guard},
+        reader::{Guard, Reading},
     },
 };
 
-/// What all partitions account for, and what the stream says of it.
+/// How long a look may take.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// What a partition may be taken over on.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Ground {
-    owners: Vec<Owner>,
-    compared: Vec<(Accounted, Compared)>,
+    /// When the stream was created.
+    pub(super) created: Timestamp,
+    /// The newest message that any partition accounts for.
+    pub(super) message: Option<(StreamSequence, Timestamp)>,
 }
 
-#[derive(Clone, Copy)]
-struct Compared {
+/// What a look at the stream found.
+#[derive(Debug)]
+pub(super) enum Survey {
+    /// All is as it was; by the creation of the stream that watermarks count in.
+    Fine(BTreeMap<Option<Timestamp>, Ground>),
+    /// All partitions were put back, and all leases are void.
+    PutBack,
+}
+
+/// Holds all watermarks against the stream.
+pub(super) async fn survey(store: Arc<dyn Ledger>, reading: Arc<dyn Reading>) -> anyhow::Result<Survey> {
+    let looking = tokio::time::timeout(WITHIN, look(&*store, &*reading));
+    looking.await.context("nats or postgres did not answer in time")?
+}
+
+async fn look(store: &dyn Ledger, reading: &dyn Reading) -> anyhow::Result<Survey> {
+    let mut owners = store.owners().await.context("cannot look up what is accounted for")?;
+    owners.retain(|owner| owner.role == Role::Engine);
+    let mut fine = BTreeMap::new();
+    for stream_created in owners.iter().map(|owner| owner.stream_created) {
+        if fine.contains_key(&stream_created) {
+            continue;
+        }
+        let accounted = accounted(&owners, stream_created);
+        let message = accounted.messages.iter().max().copied();
+        let found = reading.check_rollback(EVENTS, accounted).await;
+        let found = found.context("cannot compare the watermarks with the stream")?;
+        let Guard::Fine { created } = found else {
+            return put_back(store, reading, &owners, stream_created, found).await;
+        };
+        fine.insert(stream_created, Ground { created, message });
+    }
+    Ok(Survey::Fine(fine))
+}
+
+async fn put_back(
+    store: &dyn Ledger,
+    reading: &dyn Reading,
+    owners: &[Owner],
+    stream_created: Option<Timestamp>,
     found: Guard,
-    /// Up to here the stream is surely as it was.
-    same_until: StreamSequence,
-}
-
-impl Ground {
-    pub(super) async fn survey(tools: &Tools) -> anyhow::Result<Self> {
-        let owners = tools.store.owners().await.context("cannot look up what is accounted for")?;
-        Ok(Self { owners, compared: Vec::new() })
+) -> anyhow::Result<Survey> {
+    let to = same_until(reading, found).await.context("cannot find where to read on after a rollback")?;
+    let created_anew = match found {
+        Guard::StreamRecreated { created } => Some(created),
+        _ => stream_created,
+    };
+    let rewind = Rewind { stream_created, created_anew, to, epochs: owners.iter().map(|owner| owner.epoch.0).sum() };
+    let done = store.rewind(&rewind).await.context("cannot put the partitions back")?;
+    anyhow::ensure!(done, "partitions changed hands meanwhile");
+    match found {
+        Guard::StreamRecreated { created } => {
+            error!("the stream {EVENTS} was created anew at {created}: reading it from its beginning");
+        }
+        found => warn!(?found, "the stream {EVENTS} was rolled back: reading again from sequence {to}"),
     }
-
-    /// Where to read on for a partition, and by what each seek is checked from then on.
-    pub(super) async fn where_to_begin(&mut self, lease: &Lease, tools: &Tools) -> anyhow::Result<ReadingFrom> {
-        let accounted = accounted(&self.owners, lease.stream_created);
-        let Compared { found, same_until } = match self.compared.iter().find(|(of, _)| *of == accounted) {
-            Some((_, compared)) => *compared,
-            None => {
-                let compared = compare(accounted, tools).await?;
-                self.compared.push((accounted, compared));
-                compared
-            }
-        };
-        let (partition, applied) = (lease.partition, lease.watermark.min(same_until));
-        let (created, message) = match found {
-            Guard::Fine { created } => (created, accounted.message),
-            Guard::StreamRecreated { created } => {
-                error!(partition = %partition, "the stream {EVENTS} was created anew at {created}: reading it from its beginning");
-                (created, None)
-            }
-            Guard::Truncated { .. } | Guard::Rewritten { .. } => {
-                warn!(partition = %partition, ?found, "the stream {EVENTS} was rolled back: reading again from sequence {applied}");
-                (lease.stream_created.unwrap_or_default(), None)
-            }
-        };
-        Ok(ReadingFrom { epoch: lease.epoch, applied, message, stream_created: Some(created) })
-    }
-}
-
-async fn compare(accounted: Accounted, tools: &Tools) -> anyhow::Result<Compared> {
-    let found = tools.reading.check_rollback(EVENTS, accounted).await;
-    let found = found.context("cannot compare the watermarks with the stream")?;
-    let newest = accounted.message.map(|(_, stored_at)| stored_at);
-    let same_until = same_until(&*tools.reading, found, newest).await;
-    Ok(Compared { found, same_until: same_until.context("cannot find where to read on after a rollback")? })
+    Ok(Survey::PutBack)
 }

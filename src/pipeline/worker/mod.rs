@@ -14,7 +14,13 @@ mod owned;
 mod readers;
 mod silence;
 
-use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
@@ -27,7 +33,7 @@ use tracing::{debug, info, warn};
 use self::{
     checkpoint::Checkpointing,
     forget::Forgetting,
-    ground::Ground,
+    ground::{Survey, survey},
     intake::{Leases, Loaded, Work},
     readers::Readers,
     silence::DueLoading,
@@ -55,7 +61,7 @@ use crate::{
         state::CustomerState,
     },
     event::{
-        ids::{CustomerId, PartitionId, StreamSequence},
+        ids::{CustomerId, Epoch, PartitionId, StreamSequence},
         time::Timestamp,
     },
     store::{leases::Lease, ledger::Ledger, partitioning::Layout},
@@ -68,8 +74,6 @@ use crate::{
 
 /// How often the worker looks around when nothing else happens.
 const TICK: Duration = Duration::from_millis(100);
-/// How long the look at the stream may take that a partition is taken over with.
-const TAKE_OVER_WITHIN: Duration = Duration::from_secs(5);
 /// When a partition that could not be taken over is tried again.
 const GAIN_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
@@ -152,6 +156,12 @@ struct Waiting {
     loading: Loading,
 }
 
+/// A look at the stream, and the leases that wait for it.
+struct Surveying {
+    leases: BTreeSet<(PartitionId, Epoch)>,
+    looking: Pin<Box<dyn Future<Output = anyhow::Result<Survey>> + Send>>,
+}
+
 /// Owns partitions and everything in them.
 pub struct Worker {
     tools: Tools,
@@ -163,6 +173,7 @@ pub struct Worker {
     /// Leases of partitions that are not taken over yet, and when to try again.
     gaining: Vec<Lease>,
     gain_again: Instant,
+    surveying: Option<Surveying>,
     readers: Readers,
     warm: Warm,
     /// The rules that customers in memory are scored by; the loop takes up those that were put in place.
@@ -206,6 +217,7 @@ impl Worker {
             owned: BTreeMap::new(),
             gaining: Vec::new(),
             gain_again: Instant::now(),
+            surveying: None,
             outbox,
             releaser,
             work: None,
@@ -238,7 +250,7 @@ impl Worker {
                 biased;
                 () = stop.cancelled() => break,
                 update = inlets.leases.recv() => match update {
-                    Some(update) => self.take_leases(update).await,
+                    Some(update) => self.take_leases(update),
                     None => break,
                 },
                 stored = self.checkpointing.stored() => self.checkpoint_stored(stored)?,
@@ -247,6 +259,10 @@ impl Worker {
                     self.schedule(partition, rows);
                 }
                 loaded = poll_work(&mut self.work) => self.loaded(loaded?)?,
+                (leases, found) = poll_survey(&mut self.surveying) => {
+                    self.surveying = None;
+                    self.surveyed(&leases, found);
+                }
                 found = self.forgetting.found() => self.take_erasures(found),
                 Some(question) = inlets.questions.recv() => self.answer(question),
                 Some(ids) = inlets.published.recv() => self.checkpointing.published(ids),
@@ -255,8 +271,8 @@ impl Worker {
                 read = self.readers.next(), if may_read => self.take_batch(read)?,
                 () = wake => {}
             }
-            if !self.gaining.is_empty() && Instant::now() >= self.gain_again {
-                self.take_over().await;
+            if !self.gaining.is_empty() && self.surveying.is_none() && Instant::now() >= self.gain_again {
+                self.start_survey();
             }
             self.look_around()?;
         }
@@ -329,7 +345,7 @@ impl Worker {
         }
     }
 
-    async fn take_leases(&mut self, update: LeaseUpdate) {
+    fn take_leases(&mut self, update: LeaseUpdate) {
         let renumbered = self.layout.number != update.layout.number;
         for partition in update.lost {
             self.gaining.retain(|lease| lease.partition != partition);
@@ -354,49 +370,54 @@ impl Worker {
             }
         }
         self.gaining.extend(update.gained);
-        self.take_over().await;
-    }
-
-    /// Takes over the partitions whose leases are ours; those that cannot be taken over yet are tried again.
-    async fn take_over(&mut self) {
-        let before = self.owned.len();
-        if tokio::time::timeout(TAKE_OVER_WITHIN, self.take_over_each()).await.is_err() {
-            let left = self.gaining.len();
-            warn!("cannot take {left} partitions over yet, trying again: nats or postgres did not answer in time");
-        }
-        let taken = self.owned.len() - before;
-        if taken > 0 {
-            self.forgetting.hurry();
-            info!(partitions = self.owned.len(), "owning {} partitions, {taken} of them new", self.owned.len());
-        }
-        self.gain_again = Instant::now() + GAIN_AGAIN_AFTER;
+        self.gain_again = Instant::now();
         self.update_readers();
     }
 
-    /// May be given up in between.
-    async fn take_over_each(&mut self) {
-        if self.gaining.is_empty() {
-            return;
-        }
-        let mut ground = match Ground::survey(&self.tools).await {
-            Ok(ground) => ground,
-            Err(error) => return warn!("cannot take partitions over yet, trying again: {error:#}"),
-        };
-        let mut at = 0;
-        while let Some(lease) = self.gaining.get(at).cloned() {
-            let (partition, layout, hash) = (lease.partition, self.layout, self.rules.hash());
-            match Owned::take_over(&lease, &mut ground, layout, &self.tools, hash, self.policy, &self.outbox).await {
-                Ok(owned) => {
-                    self.tools.metrics.partition_acquired(partition, owned.epoch.0);
-                    self.tools.metrics.takeovers.inc();
-                    self.owned.insert(partition, owned);
-                    self.gaining.remove(at);
+    /// Has the stream looked at before the partitions are taken over whose leases are ours.
+    fn start_survey(&mut self) {
+        let leases = self.gaining.iter().map(|lease| (lease.partition, lease.epoch)).collect();
+        let looking = survey(Arc::clone(&self.tools.store), Arc::clone(&self.tools.reading));
+        self.surveying = Some(Surveying { leases, looking: Box::pin(looking) });
+    }
+
+    /// Takes over the partitions whose leases were ours when the look at the stream began.
+    fn surveyed(&mut self, leases: &BTreeSet<(PartitionId, Epoch)>, found: anyhow::Result<Survey>) {
+        self.gain_again = Instant::now();
+        let grounds = match found {
+            Ok(Survey::Fine(grounds)) => grounds,
+            Ok(Survey::PutBack) => {
+                self.gaining.clear();
+                for partition in self.owned.keys().copied().collect::<Vec<_>>() {
+                    self.drop_partition(partition, "the stream was rolled back");
                 }
-                Err(error) => {
-                    warn!(partition = %partition, "cannot take {partition} over yet, trying again: {error:#}");
-                    at += 1;
-                }
+                return;
             }
+            Err(error) => {
+                let left = self.gaining.len();
+                warn!("cannot take {left} partitions over yet, trying again: {error:#}");
+                self.gain_again += GAIN_AGAIN_AFTER;
+                return;
+            }
+        };
+        let mut taken = 0;
+        for lease in std::mem::take(&mut self.gaining) {
+            let ground = grounds.get(&lease.stream_created).copied();
+            let Some(ground) = ground.filter(|_| leases.contains(&(lease.partition, lease.epoch))) else {
+                self.gaining.push(lease);
+                continue;
+            };
+            let (layout, hash) = (self.layout, self.rules.hash());
+            let owned = Owned::take_over(&lease, ground, layout, &self.tools, hash, self.policy, &self.outbox);
+            self.tools.metrics.partition_acquired(lease.partition, owned.epoch.0);
+            self.tools.metrics.takeovers.inc();
+            self.owned.insert(lease.partition, owned);
+            taken += 1;
+        }
+        if taken > 0 {
+            self.forgetting.hurry();
+            info!(partitions = self.owned.len(), "owning {} partitions, {taken} of them new", self.owned.len());
+            self.update_readers();
         }
     }
 
@@ -491,7 +512,8 @@ impl Worker {
         {
             debug!("cannot mark published messages, they will be offered again: {error}");
         }
-        let leases: Vec<_> = self.owned.iter().map(|(partition, owned)| (*partition, owned.epoch)).collect();
+        let mut leases: Vec<_> = self.owned.iter().map(|(partition, owned)| (*partition, owned.epoch)).collect();
+        leases.extend(self.gaining.iter().map(|lease| (lease.partition, lease.epoch)));
         info!(partitions = leases.len(), "stored the last checkpoint, giving {} partitions back", leases.len());
         leases.iter().for_each(|(partition, epoch)| self.outbox.give_back(*partition, *epoch));
         self.releaser.release_all(leases).await;
@@ -503,6 +525,17 @@ impl Worker {
 async fn poll_work(work: &mut Option<Waiting>) -> anyhow::Result<Loaded> {
     match work {
         Some(waiting) => (&mut waiting.loading).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves when the stream was looked at; never while nobody looks.
+async fn poll_survey(surveying: &mut Option<Surveying>) -> (BTreeSet<(PartitionId, Epoch)>, anyhow::Result<Survey>) {
+    match surveying {
+        Some(Surveying { leases, looking }) => {
+            let found = looking.await;
+            (std::mem::take(leases), found)
+        }
         None => std::future::pending().await,
     }
 }

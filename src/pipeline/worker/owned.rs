@@ -56,16 +56,15 @@ pub(crate) struct ReadingFrom {
 
 impl Owned {
     /// Takes a partition over where its last owner left it; `hash` names the rules in force.
-    pub(super) async fn take_over(
+    pub(super) fn take_over(
         lease: &Lease,
-        ground: &mut Ground,
+        ground: Ground,
         layout: Layout,
         tools: &Tools,
         hash: String,
         policy: Policy,
         outbox: &OutboxSender,
-    ) -> anyhow::Result<Self> {
-        let ReadingFrom { applied, message, stream_created, .. } = ground.where_to_begin(lease, tools).await?;
+    ) -> Self {
         outbox.resume(lease.partition, lease.epoch, layout);
         let rescore = lease.watermark.0 > 0 && lease.rules_hash.as_deref() != Some(hash.as_str());
         if rescore {
@@ -73,20 +72,20 @@ impl Owned {
         }
         let mut engine = Partition::new(lease.partition, policy);
         engine.set_outages(Arc::clone(&tools.fleet.borrow().outages));
-        Ok(Self {
+        Self {
             epoch: lease.epoch,
             engine,
             committed: lease.watermark,
             committing: None,
-            applied,
-            message,
-            stream_created,
+            applied: lease.watermark,
+            message: ground.message,
+            stream_created: Some(ground.created),
             rules_hash: (!rescore).then_some(hash),
             sweep: rescore.then_some(None),
             releasing: false,
             due_wanted: None,
             forget: Forget::default(),
-        })
+        }
     }
 
     pub(crate) fn reading_from(&self) -> ReadingFrom {

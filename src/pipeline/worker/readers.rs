@@ -42,8 +42,8 @@ pub(super) enum Scope {
 pub(super) struct Origin {
     pub(super) scope: Scope,
     generation: u64,
-    /// When it was read, by the clock on the wall; before that where the machine slept over it.
-    read_at: Timestamp,
+    /// What had been stored by then was read before, or is in it.
+    current: Option<Timestamp>,
 }
 
 /// A batch, or why there is none.
@@ -172,9 +172,8 @@ impl Readers {
     /// A batch is applied: notes how far its consumer has come, and takes the memory back.
     pub(super) fn applied(&mut self, origin: Origin, batch: ReadBatch) {
         if let Some(Active { backlog, .. }) = self.active_of(origin) {
-            let current = batch.current.map(|ago| origin.read_at.minus(ago));
             let stored = batch.messages.last().map(|last| last.stored_at);
-            backlog.complete_until = current.max(stored).unwrap_or(backlog.complete_until);
+            backlog.complete_until = origin.current.max(stored).unwrap_or(backlog.complete_until);
         }
         self.spares.give(batch.messages);
     }
@@ -240,7 +239,7 @@ impl Readers {
         {
             config.skips_gaps = self.mutants.has(crate::pipeline::mutant::Mutant::SkipGaps);
         }
-        config.start_message = first.message;
+        config.start_message = from.values().filter_map(|from| from.message).max();
         config.stream_created = first.stream_created;
         if let Scope::One(PartitionId(number)) = scope {
             config.filter = Some(format!("churn.p.{number}.>"));
@@ -261,18 +260,28 @@ async fn read_on(
     spares: Spares,
     stop: CancellationToken,
 ) {
+    let mut current: Option<(Instant, Timestamp)> = None;
     loop {
         if let Some(messages) = spares.take() {
             reader.recycle(messages);
         }
-        // The clock of the machine's own pace stands still while the machine sleeps.
-        let (asked_at, asked) = (now(), Instant::now());
+        let (begun_at, begun) = (now(), Instant::now());
         let batch = tokio::select! {
             biased;
             () = stop.cancelled() => break,
             batch = reader.next_batch() => batch,
         };
-        let read = Read { origin: Origin { scope, generation, read_at: asked_at.plus(asked.elapsed()) }, batch };
+        if let Ok(batch) = &batch
+            && batch.told != current.map(|(told, _)| told)
+        {
+            // Instants stand still while the machine sleeps, so each is put on the wall's clock once, from before it.
+            let on_the_wall = |told: Instant| {
+                begun_at.plus(told.saturating_duration_since(begun)).minus(begun.saturating_duration_since(told))
+            };
+            current = batch.told.map(|told| (told, on_the_wall(told)));
+        }
+        let origin = Origin { scope, generation, current: current.map(|(_, at)| at) };
+        let read = Read { origin, batch };
         let sent = tokio::select! {
             biased;
             () = stop.cancelled() => break,

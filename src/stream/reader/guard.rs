@@ -5,12 +5,16 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
 use super::{super::StreamError, Source, StreamFacts};
 use crate::event::{ids::StreamSequence, time::Timestamp};
 
 /// How often a stream that seems shorter than it was is asked again.
 const SECOND_LOOKS: u32 = 4;
 const SECOND_LOOK_AFTER: Duration = Duration::from_millis(500);
+/// How many messages are asked for at a time.
+const COMPARED_AT_ONCE: usize = 16;
 
 /// What the guard found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +33,9 @@ pub enum Guard {
     Truncated {
         /// The stream's last sequence.
         last: StreamSequence,
+        /// When a message was stored that was accounted for before the stream was cut: the newest that is missing, else the
+        /// oldest that is known.
+        expected: Option<Timestamp>,
     },
     /// Where a message was accounted for stands another one.
     Rewritten {
@@ -40,33 +47,33 @@ pub enum Guard {
 }
 
 /// What was accounted for of a stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accounted {
     /// Everything up to it.
     pub watermark: StreamSequence,
-    /// The newest message that is known to be accounted for, by whomever, and when it was stored: who reads by a filter moves
-    /// its watermark past messages that it never sees.
-    pub message: Option<(StreamSequence, Timestamp)>,
+    /// Messages that are known to be accounted for, by whomever, and when each was stored: who reads by a filter moves its
+    /// watermark past messages that it never sees.
+    pub messages: Vec<(StreamSequence, Timestamp)>,
     /// When the stream was created that this counts in.
     pub stream_created: Option<Timestamp>,
 }
 
 /// Compares a stream with what was accounted for. A message that was erased or has expired proves nothing.
 pub async fn check_rollback<S: Source>(source: &S, stream: &str, accounted: Accounted) -> Result<Guard, StreamError> {
-    Ok(look(source, stream, accounted).await?.1)
+    Ok(look(source, stream, &accounted).await?.1)
 }
 
 /// What the stream's leader says of it, and what follows from that: a follower that lags must not look like a truncated
 /// stream, nor must a new leader that is still applying its log.
 pub(super) async fn look<S: Source>(
     source: &S,
-    stream: &str,
-    accounted: Accounted,
+    name: &str,
+    accounted: &Accounted,
 ) -> Result<(StreamFacts, Guard), StreamError> {
     let mut looks = 0;
     loop {
-        let facts = source.stream_facts(stream).await?;
-        let found = examine(source, stream, facts, accounted).await?;
+        let facts = source.stream_facts(name).await?;
+        let found = examine(source, name, facts, accounted).await?;
         if looks == SECOND_LOOKS || !matches!(found, Guard::Truncated { .. }) {
             return Ok((facts, found));
         }
@@ -77,26 +84,34 @@ pub(super) async fn look<S: Source>(
 
 async fn examine<S: Source>(
     source: &S,
-    stream: &str,
+    name: &str,
     facts: StreamFacts,
-    accounted: Accounted,
+    accounted: &Accounted,
 ) -> Result<Guard, StreamError> {
     let created = facts.created;
-    let newest = accounted.watermark.max(accounted.message.map_or(StreamSequence(0), |(sequence, _)| sequence));
+    let mut messages = accounted.messages.clone();
+    messages.sort_unstable();
+    messages.dedup();
+    let newest = accounted.watermark.max(messages.last().map_or(StreamSequence(0), |(sequence, _)| *sequence));
     if newest.0 > 0 && accounted.stream_created.is_some_and(|known| known != created) {
         return Ok(Guard::StreamRecreated { created });
     }
     if facts.last < newest.0 {
-        return Ok(Guard::Truncated { last: StreamSequence(facts.last) });
+        let missing = messages.iter().rfind(|(sequence, _)| sequence.0 > facts.last);
+        let expected = missing.or(messages.first()).map(|(_, stored_at)| *stored_at);
+        return Ok(Guard::Truncated { last: StreamSequence(facts.last), expected });
     }
-    let Some((sequence, expected)) = accounted.message else { return Ok(Guard::Fine { created }) };
-    if sequence.0 < facts.first {
-        return Ok(Guard::Fine { created });
+    // Who did not notice may have accounted for messages of the stream as it is by now: each is compared, newest first.
+    messages.retain(|(sequence, _)| sequence.0 >= facts.first);
+    let mut answers = stream::iter(messages.into_iter().rev())
+        .map(async |(sequence, expected)| Ok((source.stored_time(name, sequence.0).await?, expected)))
+        .buffered(COMPARED_AT_ONCE);
+    while let Some((found, expected)) = answers.try_next().await? {
+        if let Some(found) = found.filter(|found| *found != expected) {
+            return Ok(Guard::Rewritten { found, expected });
+        }
     }
-    match source.stored_time(stream, sequence.0).await? {
-        Some(found) if found != expected => Ok(Guard::Rewritten { found, expected }),
-        Some(_) | None => Ok(Guard::Fine { created }),
-    }
+    Ok(Guard::Fine { created })
 }
 
 /// The last sequence whose message was stored before an instant; 0 if none was.

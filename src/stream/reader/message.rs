@@ -64,7 +64,7 @@ pub struct ReadBatch {
     pub caught_up_to: Option<StreamSequence>,
     /// How many messages of the filter the server holds behind this batch, as far as known; nothing before it has told.
     pub pending: Option<u64>,
-    /// How long ago the server was asked that last said nothing was left: what had been stored then was handed out before
-    /// or is in this batch.
-    pub current: Option<std::time::Duration>,
+    /// When the server was asked that last said nothing was left: what had been stored then was handed out before or is in
+    /// this batch.
+    pub told: Option<tokio::time::Instant>,
 }

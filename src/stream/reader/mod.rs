@@ -397,7 +397,7 @@ impl<S: Source> Reader<S> {
             position,
             caught_up_to: self.caught_up.then_some(position),
             pending: self.pending,
-            current: self.told.map(|told| told.elapsed()),
+            told: self.told,
         }
     }
 
@@ -442,14 +442,18 @@ impl<S: Source> Reader<S> {
         let Poll::Ready(Probed { asked, sequence, answer }) = probe.poll_unpin(task) else { return false };
         self.probe = None;
         let Phase::Read(session) = &self.phase else { return false };
-        let (Ok(facts), true) = (answer, session.sequence() == sequence) else { return false };
+        let Ok(facts) = answer else { return false };
+        // Also if more came meanwhile: all that was delivered when it answered is here.
+        if facts.pending == 0 && facts.delivered <= session.sequence() {
+            self.told = Some(asked);
+        }
+        if session.sequence() != sequence {
+            return false;
+        }
         let on_their_way = facts.delivered.saturating_sub(sequence);
         self.pending = Some(facts.pending + on_their_way);
         self.caught_up = facts.pending == 0 && facts.delivered == sequence;
         if facts.delivered == sequence {
-            if self.caught_up {
-                self.told = Some(asked);
-            }
             self.suspect = None;
             let before = self.position;
             self.advance(facts.scanned);
@@ -487,8 +491,11 @@ impl<S: Source> Reader<S> {
         self.serial += 1;
         let name = format!("{}-r{}", self.config.name_prefix, self.serial);
         let previous = self.consumer.replace(name.clone());
-        let accounted =
-            Accounted { watermark: StreamSequence(self.position), message: self.witness, stream_created: self.created };
+        let accounted = Accounted {
+            watermark: StreamSequence(self.position),
+            messages: self.witness.into_iter().collect(),
+            stream_created: self.created,
+        };
         let seek = Seek {
             source: self.source.clone(),
             stream: self.stream.clone(),

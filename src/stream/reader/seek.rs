@@ -37,7 +37,7 @@ impl<S: Source> Seek<S> {
         if let Some(previous) = &self.previous {
             self.source.forget_consumer(&self.stream, previous).await;
         }
-        let (facts, found) = guard::look(&self.source, &self.stream, self.accounted).await?;
+        let (facts, found) = guard::look(&self.source, &self.stream, &self.accounted).await?;
         let Guard::Fine { created } = found else { return Ok(Sought::RolledBack(found)) };
         if facts.first > self.accounted.watermark.0 + 1 {
             return Ok(Sought::Overtaken { first: facts.first });

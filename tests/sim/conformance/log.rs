@@ -170,8 +170,8 @@ async fn rolling_back<S: Source>(source: &S) {
     let mut told = String::new();
     for (position, time) in [(3, stored_at), (0, None), (9, None), (3, other)] {
         let watermark = StreamSequence(position);
-        let message = time.map(|stored_at| (watermark, stored_at));
-        let accounted = Accounted { watermark, message, stream_created: Some(created) };
+        let messages = time.into_iter().map(|stored_at| (watermark, stored_at)).collect();
+        let accounted = Accounted { watermark, messages, stream_created: Some(created) };
         let guard = check_rollback(source, EVENTS, accounted).await.unwrap();
         let guard = format!("{guard:?}");
         writeln!(told, "{position}: {}", guard.split([' ', '{']).next().unwrap_or_default()).unwrap();

@@ -13,7 +13,7 @@ use churnd::{
         checkpoint::{CheckpointWrite, PartWrite},
         leases::{Leases, Role, Target},
         ledger::{Ledger, Membership},
-        partitioning::Layout,
+        partitioning::{Layout, Rewind},
     },
 };
 use expect_test::expect;
@@ -30,7 +30,8 @@ pub(crate) async fn conforms(ledger: &dyn Ledger, one: Box<dyn Membership>, two:
     states(ledger).await;
     outbox(ledger).await;
     scores(ledger).await;
-    succession(ledger, one, two).await;
+    let one = succession(ledger, one, two).await;
+    putting_back(ledger, one).await;
 }
 
 async fn round(session: &dyn Membership) -> Leases {
@@ -310,7 +311,7 @@ async fn scores(ledger: &dyn Ledger) {
 }
 
 /// The first session falls silent: the second takes over when the leases are over, and the first writes nothing more.
-async fn succession(ledger: &dyn Ledger, one: Box<dyn Membership>, two: Box<dyn Membership>) {
+async fn succession(ledger: &dyn Ledger, one: Box<dyn Membership>, two: Box<dyn Membership>) -> Box<dyn Membership> {
     let mut held = round(&*two).await;
     while held.held.len() < 4 {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -335,5 +336,48 @@ async fn succession(ledger: &dyn Ledger, one: Box<dyn Membership>, two: Box<dyn 
         and goes on after 10
     "#]]
     .assert_eq(&told);
-    one.close().await.unwrap();
+    one
+}
+
+/// The stream was rolled back: all partitions that count in it are put back, and taken from their owner.
+async fn putting_back(ledger: &dyn Ledger, owner: Box<dyn Membership>) {
+    let epochs =
+        ledger.owners().await.unwrap().iter().filter(|row| row.role == Role::Engine).map(|row| row.epoch.0).sum();
+    let anew = Timestamp::from_millis(T + HOUR);
+    let rewind = Rewind { stream_created: None, created_anew: Some(anew), to: StreamSequence(7), epochs };
+    let mut told = rows(ledger).await + "\n";
+    for (what, rewind) in [
+        ("one changed hands meanwhile", Rewind { epochs: epochs - 1, ..rewind }),
+        ("another stream", Rewind { stream_created: Some(anew), ..rewind }),
+        ("this one", rewind),
+    ] {
+        let done = ledger.rewind(&rewind).await.unwrap();
+        writeln!(told, "{what}: {done}").unwrap();
+    }
+    writeln!(told, "{}", rows(ledger).await).unwrap();
+    let ended = store(ledger, &write(vec![part(0, 3, 7, 12)])).await;
+    writeln!(told, "the owner: {ended}").unwrap();
+    let again = round(&*owner).await;
+    let created = again.held[0].stream_created == Some(anew);
+    writeln!(
+        told,
+        "gained {} from epoch {}, the stream's creation: {created}",
+        again.gained.len(),
+        again.held[0].epoch
+    )
+    .unwrap();
+    let ended = store(ledger, &write(vec![part(0, 4, 7, 12)])).await;
+    writeln!(told, "the new lease: {ended}").unwrap();
+    expect![[r#"
+        p000e3 at 10 (10 read, time true) p001e3 at 9 (9 read, time false) p002e3 at 0 (0 read, time false) p003e3 at 0 (0 read, time false) 
+        one changed hands meanwhile: false
+        another stream: true
+        this one: true
+        p000e4 at 7 (10 read, time false) p001e4 at 7 (9 read, time false) p002e4 at 0 (0 read, time false) p003e4 at 0 (0 read, time false) 
+        the owner: p000 is refused in epoch 3
+        gained 4 from epoch 5, the stream's creation: true
+        the new lease: p000 is refused in epoch 4
+    "#]]
+    .assert_eq(&told);
+    owner.close().await.unwrap();
 }

@@ -106,8 +106,6 @@ pub(crate) struct Log {
     partitions: u16,
     pub(crate) created: Timestamp,
     pub(crate) events: Vec<Stored>,
-    /// Watermarks may go back.
-    pub(crate) rolled_back: bool,
     known_ids: BTreeMap<(&'static str, String), (u64, Timestamp)>,
     /// Subject and message id of each alert, in order.
     pub(crate) alerts: Vec<(Subject, String, Bytes)>,
@@ -129,7 +127,6 @@ impl Log {
             partitions,
             created: Timestamp::from_millis(START - 1_000_000),
             events: Vec::new(),
-            rolled_back: false,
             known_ids: BTreeMap::new(),
             alerts: Vec::new(),
             alert_subjects: BTreeSet::new(),
@@ -232,7 +229,6 @@ impl Log {
 
     /// The event stream is put back to where it was, as from a backup.
     pub(crate) fn roll_back(&mut self, last: usize) {
-        self.rolled_back = true;
         self.events.truncate(last);
         let stays = |stream: &str, sequence: u64| stream != EVENTS || sequence <= last as u64;
         self.known_ids.retain(|(stream, _), (sequence, _)| stays(stream, *sequence));

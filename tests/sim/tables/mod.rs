@@ -21,6 +21,7 @@ use churnd::{
         checkpoint::CheckpointWrite,
         leases::{Decision, InstanceView, Lease, Memory, Owner, PartitionView, Role, Target, View, decide},
         outbox::{OutboxPending, StoredOutboxRow},
+        partitioning::Rewind,
         states::{DueRow, LoadedState, RecentScore},
     },
 };
@@ -310,6 +311,25 @@ impl Tables {
         self.partitions.iter().map(owner).collect()
     }
 
+    /// Whose a partition is.
+    pub(crate) fn owner_of(&self, partition: PartitionId) -> Option<usize> {
+        let session = self.partitions.get(&partition.0)?.session?;
+        self.members.get(&session).map(|member| member.who)
+    }
+
+    pub(crate) fn rewind(&mut self, rewind: &Rewind) -> bool {
+        if self.partitions.values().map(|row| row.epoch).sum::<u64>() != rewind.epochs {
+            return false;
+        }
+        for row in self.partitions.values_mut().filter(|row| row.stream_created == rewind.stream_created) {
+            (row.owner, row.session, row.lease_until) = (None, None, None);
+            row.epoch += 1;
+            row.watermark = row.watermark.min(rewind.to.0);
+            (row.watermark_time, row.stream_created) = (None, rewind.created_anew);
+        }
+        true
+    }
+
     fn join(&mut self, who: usize, life: u32) -> Uuid {
         let id = Uuid::from_u128(self.next_session);
         self.next_session += 1;
@@ -431,7 +451,7 @@ impl Inner {
             if owner.is_some_and(|owner| (owner.who, owner.life) != (who, life)) {
                 self.complain(format!("a zombie wrote: i{who} moved {partition}, which another instance owns"));
             }
-            if (part.to < part.from && !self.log.rolled_back) || part.to.0 > last {
+            if part.to < part.from || part.to.0 > last {
                 self.complain(format!("the watermark of {partition} went from {} to {} of {last}", part.from, part.to));
             }
             let Counters { received, applied, duplicate, late, dead, suppressed } = part.checkpoint.counters;

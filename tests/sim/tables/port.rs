@@ -15,7 +15,7 @@ use churnd::{
         leases::Owner,
         ledger::{Answer, Ledger},
         outbox::{OutboxPending, StoredOutboxRow},
-        partitioning::Layout,
+        partitioning::{Layout, Rewind},
         states::{DueRow, LoadedState, RecentScore},
         suppression::Known,
     },
@@ -119,6 +119,16 @@ impl Ledger for TablesPort {
 
     fn owners(&self) -> Answer<'_, Vec<Owner>> {
         self.ask("list the owners", |inner| inner.tables.owners(inner.wall())).boxed()
+    }
+
+    fn rewind<'a>(&'a self, rewind: &'a Rewind) -> Answer<'a, bool> {
+        let rewind = *rewind;
+        let effect = move |inner: &mut Inner| {
+            let done = inner.tables.rewind(&rewind);
+            inner.note(format_args!("{rewind:?}: {done}"));
+            done
+        };
+        self.ask("put the partitions back", effect).boxed()
     }
 
     fn customers_to_forget(&self) -> Answer<'_, Vec<ToForget>> {
