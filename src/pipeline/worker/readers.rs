@@ -301,7 +301,49 @@ fn consumer_name(instance: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use futures_util::{FutureExt as _, future::BoxFuture};
+
     use super::*;
+    use crate::event::ids::StreamSequence;
+
+    /// Says the same again and again: the server was asked once.
+    struct Same(Instant);
+
+    impl Batches for Same {
+        fn next_batch(&mut self) -> BoxFuture<'_, Result<ReadBatch, ReaderError>> {
+            let (position, told) = (StreamSequence(0), Some(self.0));
+            let batch = ReadBatch { messages: Vec::new(), position, caught_up_to: None, pending: Some(0), told };
+            async { Ok(batch) }.boxed()
+        }
+
+        fn recycle(&mut self, _: Vec<RawMessage>) {}
+
+        fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+            async {}.boxed()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_said_before_a_machine_slept_is_of_before() {
+        let wall = Arc::new(AtomicI64::new(1_000_000));
+        let clock = Arc::clone(&wall);
+        let now = Arc::new(move || Timestamp::from_millis(clock.load(Ordering::Relaxed)));
+        let ((sender, mut receiver), stop) = (mpsc::channel(1), CancellationToken::new());
+        let reader = Box::new(Same(Instant::now()));
+        let reading = read_on(reader, (Scope::All, 1), now, sender, Spares::default(), stop.clone());
+        let looking = async {
+            for _ in 0..5 {
+                let read = receiver.recv().await.unwrap();
+                assert_eq!(read.origin.current, Some(Timestamp::from_millis(1_000_000)));
+                // The machine slept for an hour, and its instants stood still.
+                wall.fetch_add(3_600_000, Ordering::Relaxed);
+            }
+            stop.cancel();
+        };
+        tokio::join!(reading, looking);
+    }
 
     #[test]
     fn who_is_behind_or_has_said_nothing_yet_takes_no_silence_for_what_it_seems() {
