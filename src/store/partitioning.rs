@@ -155,9 +155,12 @@ const DISOWN: &str = "
     WHERE role = 'engine'";
 const EPOCHS: &str = "SELECT coalesce(sum(epoch), 0)::bigint FROM partitions WHERE role = 'engine'";
 const REWIND: &str = "
-    UPDATE partitions SET owner = NULL, session = NULL, lease_until = NULL, taken_at = NULL, epoch = epoch + 1,
-        watermark = least(watermark, $2), watermark_time = NULL, stream_created = $3
+    UPDATE partitions SET watermark = least(watermark, $2), watermark_time = NULL, stream_created = $3
     WHERE role = 'engine' AND stream_created IS NOT DISTINCT FROM $1";
+/// Owners start all of their partitions over, also those that count in another stream.
+const TAKE_AWAY: &str = "
+    UPDATE partitions SET owner = NULL, session = NULL, lease_until = NULL, taken_at = NULL, epoch = epoch + 1
+    WHERE role = 'engine'";
 const SPLIT: &str = "
     INSERT INTO partitions (role, id, epoch, watermark, watermark_time, stream_created, rules_hash, generation)
     SELECT role, (id + $1::integer)::smallint, epoch, watermark, watermark_time, stream_created, rules_hash, generation
@@ -244,7 +247,7 @@ impl Store {
         .await
     }
 
-    /// Puts partitions back, and takes all of them away from their owners, unless one changed hands since this was decided.
+    /// Puts partitions back, and takes all there are away from their owners, unless one changed hands since this was decided.
     pub async fn rewind(&self, rewind: &Rewind) -> Result<bool, StoreError> {
         let Rewind { stream_created, created_anew, to, epochs } = *rewind;
         self.transaction("put the partitions back", move |tx| async move {
@@ -255,6 +258,7 @@ impl Store {
             }
             let (from, anew) = (stream_created.map(PgTime), created_anew.map(PgTime));
             tx.execute(REWIND, &[&from, &bigint(to.0), &anew]).await?;
+            tx.execute(TAKE_AWAY, &[]).await?;
             Ok(true)
         })
         .await

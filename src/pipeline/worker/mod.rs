@@ -387,10 +387,15 @@ impl Worker {
         let grounds = match found {
             Ok(Survey::Fine(grounds)) => grounds,
             Ok(Survey::PutBack) => {
-                self.gaining.clear();
-                for partition in self.owned.keys().copied().collect::<Vec<_>>() {
+                // Leases of the new epochs may have come already.
+                self.gaining.retain(|lease| !leases.contains(&(lease.partition, lease.epoch)));
+                let owned: Vec<_> = self.owned.iter().map(|(partition, owned)| (*partition, owned.epoch)).collect();
+                for (partition, epoch) in owned {
                     self.drop_partition(partition, "the stream was rolled back");
+                    // Nobody works under this lease any more, whatever became of it.
+                    self.releaser.release(partition, epoch);
                 }
+                leases.iter().for_each(|(partition, epoch)| self.releaser.release(*partition, *epoch));
                 return;
             }
             Err(error) => {

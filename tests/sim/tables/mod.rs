@@ -321,9 +321,11 @@ impl Tables {
         if self.partitions.values().map(|row| row.epoch).sum::<u64>() != rewind.epochs {
             return false;
         }
-        for row in self.partitions.values_mut().filter(|row| row.stream_created == rewind.stream_created) {
+        for row in self.partitions.values_mut() {
             (row.owner, row.session, row.lease_until) = (None, None, None);
             row.epoch += 1;
+        }
+        for row in self.partitions.values_mut().filter(|row| row.stream_created == rewind.stream_created) {
             row.watermark = row.watermark.min(rewind.to.0);
             (row.watermark_time, row.stream_created) = (None, rewind.created_anew);
         }
